@@ -1,0 +1,50 @@
+# `make backup` is where to begin; `make help` lists the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+COLLECTION := collections/ansible_collections/eternia/backup
+
+# Where the embedded development services listen, on 127.0.0.1.
+export ETERNIA_S3_PORT ?= 8333
+export ETERNIA_APP_PORT ?= 8000
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+$(VENV)/run: requirements/run.txt
+	@echo 'Installing what a backup needs into $(VENV) (once, about half a minute) ...'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with PYTHON=python3.12")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+$(VENV)/test: $(VENV)/run requirements/test.txt
+	@echo 'Installing what the tests need into $(VENV) (once, about a minute) ...'
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/test.txt
+	@touch $@
+
+.PHONY: backup up down env
+backup: up ## start the embedded services and take a backup that is proven
+	@eval "$$($(BIN)/python scripts/dev_services.py env)" && $(BIN)/ansible-playbook playbooks/backup.yml
+
+up: $(VENV)/run ## start the embedded services: the object store and the sample application
+	@$(BIN)/python scripts/dev_services.py up
+
+down: $(VENV)/run ## stop them
+	@$(BIN)/python scripts/dev_services.py down
+
+env: $(VENV)/run ## the shell lines that point any S3 tool at the embedded store
+	@$(BIN)/python scripts/dev_services.py env
+
+.PHONY: pins
+pins: ## look for newer versions of what requirements/ pins
+	@$(PYTHON) -m venv build/pins && build/pins/bin/pip install --quiet uv
+	@for name in run test; do \
+	  build/pins/bin/uv pip compile --quiet --universal --upgrade --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
+	    --python-version 3.11 requirements/$$name.in -o requirements/$$name.txt && \
+	  sed -i '1i # Made from '$$name'.in by `make pins`: names and versions only.' requirements/$$name.txt; done
