@@ -1,0 +1,38 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What can go wrong, by kind. Every message says what failed, where, and what to do next."""
+
+from __future__ import annotations
+
+
+class EngineError(Exception):
+    """The root of everything that the engine raises on purpose."""
+
+
+class ConfigError(EngineError):
+    """The configuration names something that does not exist or cannot be: the key, its value, what is allowed."""
+
+
+class SourceError(EngineError):
+    """The source is missing, busy, unreadable, or is not what its kind says."""
+
+
+class DamagedError(EngineError):
+    """Bytes are not what they should be: in the source, in a copy of it, or in a store."""
+
+
+class LockedError(EngineError):
+    """Another run holds the lock."""
+
+
+class StoreError(EngineError):
+    """A store cannot be reached, refuses, or is full."""
+
+
+class NameTakenError(StoreError):
+    """A store holds something else under this name already; nothing is ever overwritten."""
+
+
+class NotFoundError(StoreError):
+    """The store has nothing under this name."""

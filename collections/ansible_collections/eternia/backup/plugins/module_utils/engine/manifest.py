@@ -1,0 +1,209 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The manifest, format 1: the JSON facts about one backup, committed last.
+
+A backup without a manifest is `legacy`, never `verified`. A manifest is data from a place that others may write to: it
+is checked field by field when it is read, and nothing in it is ever used as a path.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any, Mapping
+
+from . import names
+from .errors import DamagedError
+from .names import BackupName
+from .version import VERSION
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Digest:
+    """A digest by the name of its algorithm (`blake3` or `sha256`), in lower-case hexadecimal."""
+
+    algorithm: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Digests of the consecutive parts of a file, each `bytes` long but the last, by the digest's algorithm."""
+
+    bytes: int
+    digests: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Content:
+    """The plain bytes, as they are restored."""
+
+    bytes: int
+    digest: Digest
+    parts: Parts
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The file as it lies in a store; `crc64nvme` in base64 as S3 writes it, None where awscrt is not installed."""
+
+    bytes: int
+    digest: Digest
+    crc64nvme: str | None
+    encoding: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Verified:
+    """How the snapshot was checked before it became a backup: `quick` or `full`."""
+
+    check: str
+    at: str
+    result: str = "ok"
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """How the bytes came into an S3 store: only the manifest that lies there says so."""
+
+    check: str
+    create_only: bool
+    bytes_sent: int
+    bytes_copied: int = 0
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that is known about one backup. `source` are the facts read from the source itself."""
+
+    name: str
+    kind: str
+    environment: str
+    host: str
+    created_at: str
+    source: Mapping[str, Any]
+    content: Content
+    stored: Stored
+    verified: Verified
+    transfer: Transfer | None = None
+    tool_version: str = VERSION
+    format: int = FORMAT
+
+    @property
+    def moment(self) -> datetime:
+        """When the snapshot was taken, UTC."""
+        return names.from_iso(self.created_at)
+
+    def with_transfer(self, transfer: Transfer) -> Manifest:
+        """The same facts, and how the bytes came into the store."""
+        return replace(self, transfer=transfer)
+
+    def to_json(self) -> bytes:
+        """The manifest's file: UTF-8, keys in the order of the format, a newline at the end."""
+        fields = {"format": self.format, **asdict(self)}
+        if self.transfer is None:
+            del fields["transfer"]
+        return (json.dumps(fields, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def from_json(raw: bytes, *, name: BackupName, where: str) -> Manifest:
+    """Read the manifest of the backup `name`, found at `where` (for the message).
+
+    Raises DamagedError where it is no JSON, of a later format, of another backup, or lacks or bends a field.
+    """
+    try:
+        fields = json.loads(raw)
+        found_format = fields["format"]
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
+        raise DamagedError(
+            f"{where} is not a manifest ({type(exc).__name__}: {exc}). The backup beside it counts as damaged: "
+            "choose another, or remove the manifest to treat it as legacy."
+        ) from exc
+    if found_format != FORMAT:
+        raise DamagedError(
+            f"{where} has manifest format {found_format!r}; this version ({VERSION}) reads format {FORMAT}. "
+            "Use the version of eternia.backup that wrote it, or a later one."
+        )
+    try:
+        manifest = _from_fields(fields)
+        consistent = (
+            manifest.name == str(name)
+            and manifest.kind == name.kind
+            and manifest.moment == name.created_at
+            and manifest.stored.encoding == name.encoding
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        raise DamagedError(
+            f"{where} is not a whole manifest ({type(exc).__name__}: {exc}). "
+            "Choose another backup with eternia_backup_info."
+        ) from exc
+    if not consistent:
+        raise DamagedError(f"{where} describes {manifest.name!r}, not {name}. Choose another backup.")
+    return manifest
+
+
+def _from_fields(fields: Mapping[str, Any]) -> Manifest:
+    content, stored, verified = fields["content"], fields["stored"], fields["verified"]
+    parts = content["parts"]
+    return Manifest(
+        name=_text(fields["name"]),
+        kind=_text(fields["kind"]),
+        environment=_text(fields["environment"]),
+        host=_text(fields["host"]),
+        created_at=_text(fields["created_at"]),
+        tool_version=_text(fields["tool_version"]),
+        source=dict(fields["source"]),
+        content=Content(
+            bytes=_size(content["bytes"]),
+            digest=_digest(content["digest"]),
+            parts=Parts(bytes=_size(parts["bytes"]), digests=tuple(_hex(part) for part in parts["digests"])),
+        ),
+        stored=Stored(
+            bytes=_size(stored["bytes"]),
+            digest=_digest(stored["digest"]),
+            crc64nvme=None if stored["crc64nvme"] is None else _text(stored["crc64nvme"]),
+            encoding=tuple(_text(step) for step in stored["encoding"]),
+        ),
+        verified=Verified(
+            check=_text(verified["check"]), at=_text(verified["at"]), result=_text(verified["result"])
+        ),
+        transfer=None if fields.get("transfer") is None else _transfer(fields["transfer"]),
+    )
+
+
+def _transfer(fields: Mapping[str, Any]) -> Transfer:
+    return Transfer(
+        check=_text(fields["check"]),
+        create_only=fields["create_only"] is True,
+        bytes_sent=_size(fields["bytes_sent"]),
+        bytes_copied=_size(fields["bytes_copied"]),
+    )
+
+
+def _digest(fields: Mapping[str, Any]) -> Digest:
+    algorithm = _text(fields["algorithm"])
+    if algorithm not in ("blake3", "sha256"):
+        raise ValueError(f"unknown digest algorithm {algorithm!r}")
+    return Digest(algorithm, _hex(fields["value"]))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"text expected, found {value!r}")
+    return value
+
+
+def _hex(value: Any) -> str:
+    text = _text(value)
+    bytes.fromhex(text)
+    return text
+
+
+def _size(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"a size in bytes expected, found {value!r}")
+    return value

@@ -1,0 +1,81 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Names of backups: `eternia_backup_20261122_220000.db`, `eternia_state_20261122_220000.json.zst`.
+
+The time is UTC. A name that only looks like one of ours is foreign: it does not parse, so it is never listed as ours
+and never deleted.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Literal
+
+Kind = Literal["database", "state"]
+
+DATABASE: Kind = "database"
+STATE: Kind = "state"
+
+# The order of the chain is the order of what was done to the bytes: compressed, then encrypted.
+_PATTERN = re.compile(
+    r"eternia_(?:(backup)|state)_(\d{4})(\d\d)(\d\d)_(\d\d)(\d\d)(\d\d)\.(?(1)db|json)(\.zst)?(\.age)?", re.ASCII
+)
+
+MANIFEST_SUFFIX = ".manifest.json"
+PIN_SUFFIX = ".pin"
+SEEN_SUFFIX = ".seen.json"
+
+# What may lie beside a backup, under its name and one of these.
+SIDECAR_SUFFIXES = (MANIFEST_SUFFIX, PIN_SUFFIX, SEEN_SUFFIX)
+
+
+@dataclass(frozen=True, order=True)
+class BackupName:
+    """A backup's name, taken apart. Sorts by time, then by kind and encoding."""
+
+    created_at: datetime
+    kind: Kind
+    encoding: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        stem, extension = ("eternia_backup", "db") if self.kind == DATABASE else ("eternia_state", "json")
+        return ".".join((f"{stem}_{self.created_at:%Y%m%d_%H%M%S}", extension, *self.encoding))
+
+
+def parse(text: str) -> BackupName | None:
+    """Take a file's name or the last part of a key apart; None where it is foreign."""
+    match = _PATTERN.fullmatch(text)
+    if match is None:
+        return None
+    backup, year, month, day, hour, minute, second, zst, age = match.groups()
+    try:
+        created_at = datetime(
+            int(year), int(month), int(day), int(hour), int(minute), int(second), tzinfo=timezone.utc
+        )
+    except ValueError:
+        return None
+    encoding = ("zst",) * bool(zst) + ("age",) * bool(age)
+    return BackupName(created_at, DATABASE if backup else STATE, encoding)
+
+
+def parse_with_sidecar(text: str) -> tuple[BackupName, str] | None:
+    """Take a name apart that may be a sidecar's: the backup's name and the sidecar's suffix ("" for the backup)."""
+    for suffix in SIDECAR_SUFFIXES:
+        if text.endswith(suffix):
+            name = parse(text[: -len(suffix)])
+            return None if name is None else (name, suffix)
+    name = parse(text)
+    return None if name is None else (name, "")
+
+
+def iso(moment: datetime) -> str:
+    """A UTC time as people and manifests read it: `2026-11-22T22:00:00Z`."""
+    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def from_iso(text: str) -> datetime:
+    """The reverse of `iso`. Raises ValueError where the text is anything else."""
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)

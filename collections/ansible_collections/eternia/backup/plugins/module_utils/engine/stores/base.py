@@ -1,0 +1,60 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a store is to the rest of the engine: a place that holds backups and never overwrites one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Iterator, Protocol
+
+from ..manifest import Manifest, Transfer
+from ..names import BackupName
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One backup as one store lists it, without reading it.
+
+    `bytes` is the size of the data, None where only sidecars are left of it. `has_manifest` makes it verified: the
+    manifest is committed last.
+    """
+
+    name: BackupName
+    bytes: int | None
+    has_manifest: bool
+    pinned: bool = False
+
+    @property
+    def verified(self) -> bool:
+        """Whether the store holds the data and, committed after it, its manifest."""
+        return self.has_manifest and self.bytes is not None
+
+
+class Store(Protocol):
+    """The interface of `local` and `s3`. Every method raises StoreError with a message that a person can act on."""
+
+    name: str
+
+    def location(self, name: BackupName | str) -> str:
+        """Where a backup lies, as a person would type it: a path, or `s3://bucket/key`."""
+
+    def copies(self) -> Iterator[Copy]:
+        """Every backup in the store, in no order. Foreign names are passed over."""
+
+    def manifest(self, name: BackupName) -> Manifest:
+        """The manifest of a backup. Raises NotFoundError where there is none, DamagedError where it is unusable."""
+
+    def open(self, name: BackupName) -> BinaryIO:
+        """The stored bytes, to be read once from the front. Raises NotFoundError."""
+
+    def put(self, path: Path, manifest: Manifest) -> Transfer:
+        """Bring in the finished file at `path` and then, when it lies there whole, its manifest.
+
+        Never overwrites: raises NameTakenError where the name holds anything else. A put that was cut off between data
+        and manifest is finished by putting the same backup again.
+        """
+
+    def remove(self, name: BackupName) -> None:
+        """Delete a backup: its manifest first, so that it never looks whole when it is not."""
