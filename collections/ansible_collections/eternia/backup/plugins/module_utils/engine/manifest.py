@@ -10,9 +10,10 @@ is checked field by field when it is read, and nothing in it is ever used as a p
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from typing import Any, Mapping
+from typing import Any
 
 from . import names
 from .errors import DamagedError
