@@ -12,15 +12,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
 from typing import Any
 
 from . import names
 from .errors import DamagedError
-from .names import BackupName
+from .names import DATABASE, STATE, BackupName
 from .version import VERSION
 
 FORMAT = 1
+_ORDER = (
+    *("format", "name", "kind", "environment", "host", "created_at", "tool_version"),
+    *("source", "content", "stored", "verified", "transfer"),
+)
 
 
 @dataclass(frozen=True)
@@ -95,20 +98,23 @@ class Manifest:
     format: int = FORMAT
 
     @property
-    def moment(self) -> datetime:
-        """When the snapshot was taken, UTC."""
-        return names.from_iso(self.created_at)
+    def backup_name(self) -> BackupName:
+        """The name, taken apart: the time is UTC."""
+        kind = DATABASE if self.kind == DATABASE else STATE
+        return BackupName(names.from_iso(self.created_at), kind, self.stored.encoding)
 
     def with_transfer(self, transfer: Transfer) -> Manifest:
         """The same facts, and how the bytes came into the store."""
         return replace(self, transfer=transfer)
 
+    def fields(self) -> dict[str, Any]:
+        """The manifest as plain data, keys in the order of the format."""
+        fields = asdict(self)
+        return {key: fields[key] for key in _ORDER if fields[key] is not None}
+
     def to_json(self) -> bytes:
-        """The manifest's file: UTF-8, keys in the order of the format, a newline at the end."""
-        fields = {"format": self.format, **asdict(self)}
-        if self.transfer is None:
-            del fields["transfer"]
-        return (json.dumps(fields, indent=2, ensure_ascii=False) + "\n").encode()
+        """The manifest's file: UTF-8, a newline at the end."""
+        return (json.dumps(self.fields(), indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def from_json(raw: bytes, *, name: BackupName, where: str) -> Manifest:
@@ -132,10 +138,7 @@ def from_json(raw: bytes, *, name: BackupName, where: str) -> Manifest:
     try:
         manifest = _from_fields(fields)
         consistent = (
-            manifest.name == str(name)
-            and manifest.kind == name.kind
-            and manifest.moment == name.created_at
-            and manifest.stored.encoding == name.encoding
+            manifest.name == str(name) and manifest.kind == name.kind and manifest.backup_name == name
         )
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise DamagedError(
@@ -169,9 +172,7 @@ def _from_fields(fields: Mapping[str, Any]) -> Manifest:
             crc64nvme=None if stored["crc64nvme"] is None else _text(stored["crc64nvme"]),
             encoding=tuple(_text(step) for step in stored["encoding"]),
         ),
-        verified=Verified(
-            check=_text(verified["check"]), at=_text(verified["at"]), result=_text(verified["result"])
-        ),
+        verified=Verified(check=_text(verified["check"]), at=_text(verified["at"]), result=_text(verified["result"])),
         transfer=None if fields.get("transfer") is None else _transfer(fields["transfer"]),
     )
 

@@ -52,9 +52,7 @@ def parse(text: str) -> BackupName | None:
         return None
     backup, year, month, day, hour, minute, second, zst, age = match.groups()
     try:
-        created_at = datetime(
-            int(year), int(month), int(day), int(hour), int(minute), int(second), tzinfo=timezone.utc
-        )
+        created_at = datetime(int(year), int(month), int(day), int(hour), int(minute), int(second), tzinfo=timezone.utc)
     except ValueError:
         return None
     encoding = ("zst",) * bool(zst) + ("age",) * bool(age)

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from ..manifest import Manifest, Transfer
-from ..names import BackupName
+from ..names import MANIFEST_SUFFIX, PIN_SUFFIX, BackupName, parse_with_sidecar
 
 
 @dataclass(frozen=True)
@@ -59,3 +60,18 @@ class Store(Protocol):
 
     def remove(self, name: BackupName) -> None:
         """Delete a backup: its manifest first, so that it never looks whole when it is not."""
+
+
+def group(listing: Iterable[tuple[str, int]]) -> Iterator[Copy]:
+    """Make copies of a sorted listing of (name, bytes): a backup and its sidecars come together. Foreign names go."""
+    for name, entries in itertools.groupby(_ours(listing), key=lambda entry: entry[0]):
+        sizes = {suffix: size for _, suffix, size in entries}
+        if "" in sizes or MANIFEST_SUFFIX in sizes:
+            yield Copy(name, sizes.get(""), MANIFEST_SUFFIX in sizes, PIN_SUFFIX in sizes)
+
+
+def _ours(listing: Iterable[tuple[str, int]]) -> Iterator[tuple[BackupName, str, int]]:
+    for text, size in listing:
+        parsed = parse_with_sidecar(text)
+        if parsed is not None:
+            yield (*parsed, size)

@@ -1,0 +1,214 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Take a backup: snapshot → verify → digest → manifest → commit local → send to s3.
+
+The order is the safety: data before manifest, local before S3. A send that fails leaves the local backup valid and the
+run failed; the next run sends what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+from . import catalog, digest, files, lock, log, names, record, send, snapshot, source, verify
+from .config import Config
+from .errors import DamagedError, EngineError, StoreError
+from .manifest import Digest, Manifest, Transfer, Verified
+from .names import BackupName
+from .snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The time and the wait for it. `now` is in UTC with its zone; `sleep` takes seconds."""
+
+    now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
+    sleep: Callable[[float], None] = time.sleep
+
+    def second(self) -> datetime:
+        """This second, as names have it."""
+        return self.now().astimezone(timezone.utc).replace(microsecond=0)
+
+
+@dataclass
+class Outcome:
+    """What a run did, or would do (`manifest` is None then); after a failure, what holds all the same.
+
+    `previous` is the newest verified backup before the run; `transfers` are the backups that went to S3, by name.
+    """
+
+    name: BackupName | None = None
+    path: str = ""
+    bytes: int = 0
+    previous: BackupName | None = None
+    unchanged: bool = False
+    manifest: Manifest | None = None
+    transfers: dict[BackupName, Transfer] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    pinned_seconds: float = 0.0
+    seconds: float = 0.0
+
+    def warn(self, message: str) -> None:
+        """Say what an operator should look at, although the run goes on."""
+        self.warnings.append(message)
+        log.warning(message)
+
+    @property
+    def changed(self) -> bool:
+        """Whether any store holds, or would hold, something that it did not hold before."""
+        return (self.name is not None and not self.unchanged) or bool(self.transfers)
+
+
+class RunFailedError(EngineError):
+    """A run that failed half-way; `outcome` says what it left behind, all of it whole."""
+
+    def __init__(self, message: str, outcome: Outcome) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+def plan(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcome:
+    """Find out what `run` would do, reading only. Raises EngineError where the run would fail for a reason seen now."""
+    attempt = _Attempt(config, clock, skip_unchanged)
+    size = source.examine(attempt.source)
+    newest = attempt.newest_if_unchanged(
+        lambda algorithm: snapshot.content_digest(attempt.source, algorithm, sleep=clock.sleep)
+    )
+    if newest is None:
+        attempt.settle(BackupName(clock.second(), attempt.source.kind), size)
+    else:
+        attempt.settle_unchanged(newest)
+    if config.cloud is not None:
+        if newest is None and attempt.outcome.name is not None:
+            attempt.outcome.transfers[attempt.outcome.name] = send.planned(size)
+        attempt.outcome.transfers.update(send.plan(config, config.cloud, attempt.local, now=clock.now()))
+    return attempt.outcome
+
+
+def run(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcome:
+    """Take a backup and bring it to every store. Raises RunFailedError; LockedError where another run goes on."""
+    files.make_private_dirs(config.storage_path)
+    local = catalog.local(config)
+    with lock.held(config.storage_path), local.staging() as staging, _recorded(config, clock, staging) as outcome:
+        attempt = _Attempt(config, clock, skip_unchanged, outcome)
+        name = attempt.free_name()
+        attempt.warn_of_the_clock(name)
+        taken = snapshot.take(attempt.source, staging / str(name), sleep=clock.sleep)
+        outcome.pinned_seconds = taken.pinned_seconds
+        manifest = _prove(config, name, taken, clock)
+        newest = attempt.newest_if_unchanged(lambda _: manifest.content.digest)
+        if newest is None:
+            local.put(taken.path, manifest)
+            attempt.settle(name, manifest.stored.bytes, manifest)
+            log.info(f"{outcome.path}: {outcome.bytes} bytes of {attempt.source.path}, check {config.verify}: ok")
+        else:
+            local.mark_seen(newest.backup_name, clock.now(), staging=staging)
+            attempt.settle_unchanged(newest)
+            log.info(f"{attempt.source.path} is unchanged since {outcome.name}")
+        if config.cloud is not None:
+            sent = send.run(
+                config, config.cloud, local, now=clock.now(), fresh=outcome.name, warn=outcome.warn
+            )
+            for one, transfer in sent:
+                outcome.transfers[one] = transfer
+    return outcome
+
+
+@contextmanager
+def _recorded(config: Config, clock: Clock, staging: Path) -> Iterator[Outcome]:
+    """Keep the record of the last run true: `running` until it is known how it ended."""
+    outcome, started = Outcome(), time.monotonic()
+    record.write(config.storage_path, record.RUNNING, clock.now(), staging=staging)
+    try:
+        yield outcome
+        record.write(config.storage_path, record.SUCCEEDED, clock.now(), staging=staging)
+    except EngineError as exc:
+        with suppress(StoreError):
+            # On a full disk the record stays `running`, which counts as failed too.
+            record.write(config.storage_path, record.FAILED, clock.now(), staging=staging, error=str(exc))
+        log.error(str(exc))
+        raise RunFailedError(str(exc), outcome) from exc
+    finally:
+        outcome.seconds = time.monotonic() - started
+
+
+def _prove(config: Config, name: BackupName, taken: Snapshot, clock: Clock) -> Manifest:
+    """Check the snapshot, compare it with its source, hash it and put it on the disk, all side by side."""
+    with ThreadPoolExecutor(max_workers=3) as pool:
+        flushing = pool.submit(files.fsync_path, taken.path)
+        checking = pool.submit(verify.check, taken.path, name.kind, config.verify)
+        comparing = pool.submit(verify.facts, taken.path, name.kind)
+        content, stored = digest.of_file(taken.path, digest.preferred_algorithm())
+        checking.result()
+        verify.same_facts(taken.path, comparing.result(), taken.facts)
+        flushing.result()
+    return Manifest(
+        name=str(name),
+        kind=name.kind,
+        environment=config.environment,
+        host=config.host,
+        created_at=names.iso(name.created_at),
+        source=taken.facts,
+        content=content,
+        stored=stored,
+        verified=Verified(config.verify, names.iso(clock.now())),
+    )
+
+
+class _Attempt:
+    """What is known while a backup is planned or taken: the local store, the source, the outcome so far."""
+
+    def __init__(self, config: Config, clock: Clock, skip_unchanged: bool, outcome: Outcome | None = None) -> None:
+        self.local = catalog.local(config)
+        self.outcome = outcome or Outcome()
+        self._clock = clock
+        known = catalog.build([self.local])
+        self.source = source.resolve(config, backed_up={backup.name.kind for backup in known})
+        newest = catalog.newest_verified(known, self.source.kind)
+        self.outcome.previous = None if newest is None else newest.name
+        self._skip_unchanged = skip_unchanged
+
+    def newest_if_unchanged(self, digest_now: Callable[[str], Digest]) -> Manifest | None:
+        """The newest verified backup's manifest, where the caller asked for it and the source still has its content."""
+        if not self._skip_unchanged or self.outcome.previous is None:
+            return None
+        try:
+            newest = self.local.manifest(self.outcome.previous)
+        except DamagedError:
+            return None
+        return newest if digest_now(newest.content.digest.algorithm) == newest.content.digest else None
+
+    def free_name(self) -> BackupName:
+        """The name of this second; where it is taken, the name of the next."""
+        while True:
+            name = BackupName(self._clock.second(), self.source.kind)
+            if not os.path.lexists(self.local.path / str(name)):
+                return name
+            self._clock.sleep(1 - self._clock.now().microsecond / 1e6)
+
+    def warn_of_the_clock(self, name: BackupName) -> None:
+        """A clock that was moved back makes the next backup look older than the last one."""
+        previous = self.outcome.previous
+        if previous is not None and previous.created_at > name.created_at:
+            self.outcome.warn(
+                f"The clock says {names.iso(name.created_at)}, but {previous} is later: the clock was moved back, "
+                "or was wrong then. The backup is taken; check the clock, and remove what is dated in the future."
+            )
+
+    def settle(self, name: BackupName, size: int, manifest: Manifest | None = None) -> None:
+        """This run's own backup is the result."""
+        outcome = self.outcome
+        outcome.name, outcome.path, outcome.bytes, outcome.manifest = name, self.local.location(name), size, manifest
+
+    def settle_unchanged(self, newest: Manifest) -> None:
+        """The newest backup is the result already."""
+        self.outcome.unchanged = True
+        self.settle(newest.backup_name, newest.stored.bytes, newest)

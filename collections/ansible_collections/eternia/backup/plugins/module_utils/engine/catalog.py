@@ -1,0 +1,80 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The catalog: the backups of all stores, merged by name, newest first."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from .config import Config
+from .names import BackupName, Kind
+from .stores.base import Copy, Store
+from .stores.local import LocalStore
+from .stores.s3 import S3Store
+
+VERIFIED = "verified"
+LEGACY = "legacy"
+DAMAGED = "damaged"
+
+
+@dataclass(frozen=True)
+class Backup:
+    """One backup and its copies, by the name of the store that holds each."""
+
+    name: BackupName
+    copies: Mapping[str, Copy]
+
+    @property
+    def status(self) -> str:
+        """`verified` where some store holds it with its manifest, `legacy` with data alone, `damaged` without data."""
+        if any(copy.verified for copy in self.copies.values()):
+            return VERIFIED
+        return LEGACY if any(copy.bytes is not None for copy in self.copies.values()) else DAMAGED
+
+    @property
+    def bytes(self) -> int | None:
+        """The size of the data as stored, None where only sidecars are left."""
+        return next((copy.bytes for copy in self.copies.values() if copy.bytes is not None), None)
+
+    @property
+    def pinned(self) -> bool:
+        return any(copy.pinned for copy in self.copies.values())
+
+
+def local(config: Config) -> LocalStore:
+    """The store on the host itself."""
+    return LocalStore(config.storage_path)
+
+
+def stores(config: Config) -> list[Store]:
+    """The stores that backups go to, in the order they go there: local first."""
+    found: list[Store] = [local(config)]
+    if config.cloud is not None:
+        found.append(S3Store(config.cloud))
+    return found
+
+
+def legacy_stores(config: Config) -> list[LocalStore]:
+    """Where Eternia's built-in manager left backups: listed, never pruned."""
+    places = (path for path in config.legacy_paths if path != config.storage_path)
+    return [LocalStore(path, name=f"legacy:{path}") for path in places]
+
+
+def build(places: Iterable[Store]) -> list[Backup]:
+    """List every store and merge. Raises StoreError where one cannot be listed: half a catalog would mislead."""
+    found: dict[BackupName, dict[str, Copy]] = defaultdict(dict)
+    for store in places:
+        for copy in store.copies():
+            found[copy.name][store.name] = copy
+    return [Backup(name, found[name]) for name in sorted(found, reverse=True)]
+
+
+def newest_verified(backups: Iterable[Backup], kind: Kind | None = None) -> Backup | None:
+    """The first verified backup of a catalog, of one kind if given."""
+    for backup in backups:
+        if backup.status == VERIFIED and kind in (None, backup.name.kind):
+            return backup
+    return None

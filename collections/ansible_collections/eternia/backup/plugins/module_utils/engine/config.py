@@ -1,0 +1,206 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The `backup:` block, checked: one schema from the inventory to the host to the command line.
+
+Nothing is guessed: an unknown key, a wrong type or a value that does not exist is a ConfigError that names the key, the
+value and what is allowed. The string "false" is not false, and not true either.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError
+from .names import DATABASE, STATE
+from .retention import Policy
+from .stores.s3 import S3Settings
+
+ENVIRONMENTS = ("development", "staging", "production")
+
+# How old the newest verified backup may be, in seconds: one period, and half of one for the run itself to be late.
+_PERIODS = {"hourly": 3600, "daily": 86400, "weekly": 7 * 86400, "monthly": 31 * 86400}
+FREQUENCIES = tuple(_PERIODS)
+
+_KEEP_RULES = ("keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_PREFIX = re.compile(r"[A-Za-z0-9!_.*'()-]+(?:/[A-Za-z0-9!_.*'()-]+)*")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a run needs to know, with absolute paths. `cloud` is None where backups stay on the host."""
+
+    environment: str
+    host: str
+    enabled: bool
+    frequency: str
+    source: str
+    database_path: Path
+    state_path: Path
+    storage_path: Path
+    legacy_paths: tuple[Path, ...]
+    policy: Policy
+    verify: str
+    cloud: S3Settings | None
+
+    @property
+    def max_age(self) -> int:
+        """Seconds after which the newest verified backup is stale: one and a half periods of the frequency."""
+        return _PERIODS[self.frequency] * 3 // 2
+
+
+def parse(block: Any, *, environment: str, host: str, base_dir: str | None) -> Config:
+    """Turn the `backup:` block into a Config.
+
+    `base_dir` is the application's directory on the host, where relative paths begin; the current directory never
+    matters. Raises ConfigError.
+    """
+    if environment not in ENVIRONMENTS:
+        raise ConfigError(f"environment is {environment!r}; it must be one of {_listed(ENVIRONMENTS)}.")
+    if not host:
+        raise ConfigError("host is empty; give the name that tells this host from the others.")
+    if base_dir is not None and not Path(base_dir).is_absolute():
+        raise ConfigError(f"base_dir is {base_dir!r}; it must be an absolute path on the host.")
+    reader = _Reader("backup", block)
+    config = Config(
+        environment=environment,
+        host=host,
+        enabled=reader.boolean("enabled", True),
+        frequency=reader.choice("frequency", FREQUENCIES, "daily"),
+        source=reader.choice("source", ("auto", DATABASE, STATE), "auto"),
+        database_path=reader.path("database_path", "data/eternia.db", base_dir),
+        state_path=reader.path("state_path", "logs/state_snapshot.json", base_dir),
+        storage_path=reader.path("storage_path", f"backups/{environment}", base_dir),
+        legacy_paths=_legacy_paths(base_dir),
+        policy=_policy(reader),
+        verify=reader.choice("verify", ("quick", "full"), "quick"),
+        cloud=_cloud(reader.block("cloud_backup"), environment, base_dir),
+    )
+    reader.finish()
+    return config
+
+
+def _legacy_paths(base_dir: str | None) -> tuple[Path, ...]:
+    """Where Eternia's own built-in manager left its backups."""
+    return () if base_dir is None else (Path(base_dir, "data/backups"), Path(base_dir, "logs/backups"))
+
+
+def _policy(reader: _Reader) -> Policy:
+    retention = reader.block("retention")
+    keep = {rule: retention.whole(rule, 0) for rule in _KEEP_RULES}
+    retention.finish()
+    # With keep rules and no word about days, the rules alone decide.
+    days = reader.whole("retention_days", 0 if reader.has("retention_days") else 30)
+    return Policy(
+        retention_days=None if any(keep.values()) and not reader.has("retention_days") else days,
+        minimum_kept=reader.whole("minimum_kept", 3, least=1),
+        **keep,
+    )
+
+
+def _cloud(reader: _Reader, environment: str, base_dir: str | None) -> S3Settings | None:
+    enabled = reader.boolean("enabled", False)
+    reader.choice("provider", ("aws",), "aws")
+    settings = S3Settings(
+        bucket=reader.text("bucket", required=enabled, pattern=_BUCKET) or "",
+        prefix=reader.text("prefix", pattern=_PREFIX) or environment,
+        region=reader.text("region"),
+        endpoint_url=reader.text("endpoint_url", pattern=re.compile(r"https?://[^/\s@]+/?")),
+        storage_class=reader.text("storage_class"),
+        sse=reader.choice("sse", ("AES256", "aws:kms"), None),
+        kms_key_id=reader.text("kms_key_id"),
+        checksum=reader.choice("checksum", ("auto", "crc64nvme", "sha256", "md5"), "auto"),
+        credentials_file=reader.optional_path("credentials_file", base_dir),
+    )
+    reader.finish()
+    return settings if enabled else None
+
+
+class _Reader:
+    """Takes the keys of one block, remembers which were asked for, and refuses the rest."""
+
+    def __init__(self, where: str, block: Any) -> None:
+        if block is None:
+            block = {}
+        if not isinstance(block, Mapping):
+            raise ConfigError(f"{where} is {block!r}; it must be a block of keys and values.")
+        self._where = where
+        self._block = block
+        self._known: list[str] = []
+
+    def has(self, key: str) -> bool:
+        return self._block.get(key) is not None
+
+    def block(self, key: str) -> _Reader:
+        return _Reader(f"{self._where}.{key}", self._take(key))
+
+    def boolean(self, key: str, default: bool) -> bool:
+        value = self._take(key, default)
+        if not isinstance(value, bool):
+            raise self._wrong(key, value, "true or false, without quotes")
+        return value
+
+    def whole(self, key: str, default: int, least: int = 0) -> int:
+        value = self._take(key, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise self._wrong(key, value, f"a whole number, {least} or more")
+        return value
+
+    def choice(self, key: str, allowed: tuple[str, ...], default: Any) -> Any:
+        value = self._take(key, default)
+        if value is not default and value not in allowed:
+            raise self._wrong(key, value, f"one of {_listed(allowed)}")
+        return value
+
+    def text(self, key: str, *, required: bool = False, pattern: re.Pattern[str] | None = None) -> str | None:
+        value = self._take(key)
+        if value is None and not required:
+            return None
+        if not isinstance(value, str) or not value:
+            raise self._wrong(key, value, "a text that is not empty")
+        if pattern is not None and not pattern.fullmatch(value):
+            raise self._wrong(key, value, f"a text of the form {pattern.pattern}")
+        return value
+
+    def path(self, key: str, default: str, base_dir: str | None) -> Path:
+        value = self._take(key, default)
+        if not isinstance(value, str) or not value or "\0" in value:
+            raise self._wrong(key, value, "a path")
+        if Path(value).is_absolute():
+            return Path(value)
+        if base_dir is None:
+            raise ConfigError(
+                f"{self._where}.{key} is {value!r}, a relative path, and there is no base_dir to begin at. "
+                "Give base_dir (the application's directory on the host), or an absolute path."
+            )
+        return Path(base_dir, value)
+
+    def optional_path(self, key: str, base_dir: str | None) -> Path | None:
+        return self.path(key, "", base_dir) if self.has(key) else self._take(key)
+
+    def finish(self) -> None:
+        for key in self._block:
+            if key not in self._known:
+                near = difflib.get_close_matches(str(key), self._known, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise ConfigError(
+                    f"{self._where}.{key} is not a key that exists.{hint} Allowed: {_listed(sorted(self._known))}."
+                )
+
+    def _take(self, key: str, default: Any = None) -> Any:
+        self._known.append(key)
+        value = self._block.get(key)
+        return default if value is None else value
+
+    def _wrong(self, key: str, value: Any, allowed: str) -> ConfigError:
+        return ConfigError(f"{self._where}.{key} is {value!r}; it must be {allowed}.")
+
+
+def _listed(words: Any) -> str:
+    return ", ".join(words)

@@ -1,0 +1,152 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files on disk: durable, and under their final name only when they are whole."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from .errors import NameTakenError, StoreError
+
+# linux/fs.h: _IOW(0x94, 9, int)
+_FICLONE = 0x40049409
+_COPY_CHUNK = 64 << 20
+# The kernel's ways to say "not between these two files" rather than "this went wrong".
+_NOT_SUPPORTED = {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY, errno.EPERM, errno.EBADF}
+
+
+def copy_bytes(source: int, target: int, size: int) -> str:
+    """Copy the first `size` bytes between two open files in the cheapest way the filesystem has.
+
+    Returns the way taken: `reflink`, `copy_file_range` or `read`. A source that ends early leaves a shorter target,
+    which is for the caller to notice.
+    """
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+        os.ftruncate(target, size)
+        return "reflink"
+    except OSError as exc:
+        if exc.errno not in _NOT_SUPPORTED:
+            raise
+    try:
+        _copy_file_range(source, target, size)
+        return "copy_file_range"
+    except OSError as exc:
+        if exc.errno not in _NOT_SUPPORTED:
+            raise
+    _read_and_write(source, target, size)
+    return "read"
+
+
+def _copy_file_range(source: int, target: int, size: int) -> None:
+    # Typeshed and macOS know no such call; every Linux since 4.5 does.
+    copy: Any = getattr(os, "copy_file_range", None)
+    if copy is None:
+        raise OSError(errno.ENOSYS, "no copy_file_range here")
+    done = 0
+    while done < size:
+        count = copy(source, target, min(_COPY_CHUNK, size - done), done, done)
+        if count == 0:
+            return
+        done += count
+
+
+def _read_and_write(source: int, target: int, size: int) -> None:
+    done = 0
+    while done < size:
+        chunk = os.pread(source, min(1 << 20, size - done), done)
+        if not chunk:
+            return
+        write_at(target, chunk, done)
+        done += len(chunk)
+
+
+def write_at(target: int, data: bytes, offset: int) -> None:
+    """Write all of `data`: a short write is continued, not overlooked."""
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(target, view, offset)
+        view, offset = view[count:], offset + count
+
+
+def fsync_path(path: Path) -> None:
+    """Put a file's bytes, or a directory's names, onto the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_private_dirs(path: Path) -> None:
+    """Create a directory and its missing parents, mode 0700. Raises StoreError naming the path and the reason."""
+    try:
+        missing = [step for step in (path, *path.parents) if not step.exists()]
+        for step in reversed(missing):
+            step.mkdir(mode=0o700, exist_ok=True)
+            fsync_path(step.parent)
+        if not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "it is a file, not a directory")
+    except OSError as exc:
+        raise StoreError(
+            f"The directory {path} cannot be used: {reason(exc)}. Correct storage_path, or the rights on that place."
+        ) from exc
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write a file that does not exist yet, mode 0600, onto the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        write_at(descriptor, data, 0)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace(path: Path, data: bytes, *, staging: Path) -> None:
+    """Write a small file so that a crash leaves the old one or the new one. Raises OSError."""
+    staged = staging / path.name
+    write_new(staged, data)
+    os.replace(staged, path)
+    fsync_path(path.parent)
+
+
+def commit(staged: Path, final: Path) -> None:
+    """Give a finished, fsynced file its final name; never overwrite. Raises NameTakenError, OSError.
+
+    A hard link is the one call that names a file and fails where the name is taken; where a filesystem has no links,
+    the lock on the store makes looking first good enough.
+    """
+    try:
+        os.link(staged, final)
+        staged.unlink()
+    except FileExistsError as exc:
+        raise NameTakenError(f"{final} exists already and is never overwritten. Run again.") from exc
+    except OSError as exc:
+        if exc.errno not in _NOT_SUPPORTED:
+            raise
+        if os.path.lexists(final):
+            raise NameTakenError(f"{final} exists already and is never overwritten.") from exc
+        os.rename(staged, final)
+    fsync_path(final.parent)
+
+
+def need_space(directory: Path, size: int) -> None:
+    """Refuse before the first byte is written. Raises StoreError with what is needed and what is free, in bytes."""
+    free = shutil.disk_usage(directory).free
+    if free < size:
+        raise StoreError(
+            f"{directory} has {free:,} bytes free and {size:,} are needed. "
+            "Free some space, lower retention_days, or move storage_path to a larger filesystem."
+        )
+
+
+def reason(exc: OSError) -> str:
+    """The system's own words for an error, without its number."""
+    return (exc.strerror or str(exc)).lower()

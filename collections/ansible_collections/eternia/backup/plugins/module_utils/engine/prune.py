@@ -1,0 +1,68 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Remove what the policy no longer keeps, store by store, and say why for each backup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from . import catalog, lock, log, record
+from .config import Config
+from .errors import StoreError
+from .retention import Decision, apply_policy
+from .stores.base import Store
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of one copy in one store."""
+
+    store: str
+    location: str
+    decision: Decision
+
+
+def plan(config: Config, *, now: datetime) -> list[Verdict]:
+    """Judge the backups of every store, reading only. Raises StoreError."""
+    return _judge(catalog.stores(config), config, now)
+
+
+def run(config: Config, *, now: datetime) -> list[Verdict]:
+    """Judge, then remove. Raises StoreError, with what was removed until then in its message; LockedError."""
+    with ExitStack() as held:
+        if config.storage_path.is_dir():
+            held.enter_context(lock.held(config.storage_path))
+        stores = catalog.stores(config)
+        verdicts = _judge(stores, config, now)
+        for store in stores:
+            _remove(store, [one for one in verdicts if one.store == store.name and not one.decision.keep])
+        return verdicts
+
+
+def _judge(stores: Iterable[Store], config: Config, now: datetime) -> list[Verdict]:
+    # Every store is listed before the first judgement: a pin counts wherever it lies.
+    listed = [(store, list(store.copies())) for store in stores]
+    pinned = {copy.name for _, copies in listed for copy in copies if copy.pinned}
+    trouble = record.trouble(config.storage_path)
+    verdicts = []
+    for store, copies in listed:
+        marked = [replace(copy, pinned=True) if copy.name in pinned else copy for copy in copies]
+        for decision in apply_policy(marked, config.policy, now):
+            if trouble is not None:
+                decision = Decision(decision.copy, True, (f"nothing is removed: {trouble}",))
+            verdicts.append(Verdict(store.name, store.location(decision.copy.name), decision))
+    return verdicts
+
+
+def _remove(store: Store, verdicts: list[Verdict]) -> None:
+    # The oldest first: what an interruption leaves is still a history without holes.
+    for count, verdict in enumerate(reversed(verdicts)):
+        try:
+            store.remove(verdict.decision.copy.name)
+        except StoreError as exc:
+            raise StoreError(f"{exc} ({count} of {len(verdicts)} were removed from {store.name} before it.)") from exc
+        log.info(f"{verdict.location} was removed: {'; '.join(verdict.decision.reasons)}")

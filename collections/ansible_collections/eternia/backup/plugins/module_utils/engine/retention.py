@@ -1,0 +1,189 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which backups of one store stay, which go, and why each one. Touches nothing: `prune` does what is decided here."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from itertools import groupby
+from operator import itemgetter
+from typing import NamedTuple
+
+from .names import DATABASE, STATE
+from .stores.base import Copy
+
+# What a copy is worth when several could stand for the same day: verified, data without a manifest, no data.
+_VERIFIED, _DATA, _NOTHING = 2, 1, 0
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What stays. A backup is kept when any of the rules keeps it; a `keep_*` of 0 keeps nothing by itself."""
+
+    retention_days: int | None = 30
+    """Age in days. 0: keep for ever. None: age alone keeps nothing."""
+    keep_last: int = 0
+    keep_hourly: int = 0
+    keep_daily: int = 0
+    keep_weekly: int = 0
+    keep_monthly: int = 0
+    keep_yearly: int = 0
+    minimum_kept: int = 3
+    """How many verified backups of a kind always stay, at least 1."""
+
+
+class Decision(NamedTuple):
+    """What becomes of one copy: every reason that keeps it, or the one why it goes."""
+
+    copy: Copy
+    keep: bool
+    reasons: tuple[str, ...]
+
+
+def apply_policy(copies: Iterable[Copy], policy: Policy, now: datetime) -> list[Decision]:
+    """Judge the copies that one store holds, each name once; all of them come back, newest first.
+
+    Databases and states are judged apart. Whatever the policy says, these stay: a pinned copy; one from the future,
+    which counts for nothing else; the newest verified copy and the `minimum_kept` newest verified ones; and everything
+    while fewer verified ones than that exist.
+
+    By age a copy stays until it is older than `retention_days` times 24 hours; at exactly that age it still stays.
+
+    `keep_daily` keeps the newest copy of each of the last N days that have one, and likewise the hours, ISO weeks,
+    months and years, all in UTC; `keep_last` keeps the last N copies. While there are fewer than N, the oldest verified
+    copy stays too, so that history grows as long as it may. Both rules are restic's (ApplyPolicy in
+    internal/data/snapshot_policy.go). What is not proven never takes the place of what is: a day is stood for by its
+    newest verified copy, else by its newest that has data, and takes none of the N from days that have a better one.
+
+    Raises ValueError where `now` has no time zone.
+    """
+    if now.tzinfo is None:
+        raise ValueError("now has no time zone; pass one that has, in UTC")
+    now = now.astimezone(timezone.utc)
+    newest_first = _newest_first(copies)
+    kinds = [copy.name.kind for copy in newest_first]
+    judged = {
+        kind: _judge([copy for copy, its in zip(newest_first, kinds) if its == kind], policy, now)
+        for kind in (DATABASE, STATE)
+    }
+    return [next(judged[kind]) for kind in kinds]
+
+
+def _newest_first(copies: Iterable[Copy]) -> list[Copy]:
+    """In the order of names, reversed. One sort for each part, last part first: comparing names is many times slower."""
+    ordered = sorted(copies, key=lambda copy: copy.name.encoding, reverse=True)
+    ordered.sort(key=lambda copy: copy.name.kind, reverse=True)
+    ordered.sort(key=lambda copy: copy.name.created_at.timestamp(), reverse=True)
+    return ordered
+
+
+def _judge(copies: list[Copy], policy: Policy, now: datetime) -> Iterator[Decision]:
+    """Judge copies of one kind, which come newest first."""
+    moments = [copy.name.created_at for copy in copies]
+    future = sum(moment > now for moment in moments)
+    for copy in copies[:future]:
+        yield Decision(copy, True, ("from the future: check the clock", *("pinned",) * copy.pinned))
+
+    past, moments = copies[future:], moments[future:]
+    grades = [_VERIFIED if copy.verified else _NOTHING if copy.bytes is None else _DATA for copy in past]
+    reasons = defaultdict(list)
+    for place, reason in (*_always_kept(grades, policy), *_wanted(moments, grades, policy)):
+        reasons[place].append(reason)
+
+    of_all = _kept_whatever_its_age(grades, policy)
+    oldest, of_young = _kept_by_age(policy, now)
+    goes = (_removed(policy),)
+    for place, (copy, moment) in enumerate(zip(past, moments)):
+        kept = of_all + of_young if moment >= oldest else of_all
+        if place in reasons:
+            kept = (*reasons[place], *kept)
+        if copy.pinned:
+            kept = ("pinned", *kept)
+        yield Decision(copy, bool(kept), kept or goes)
+
+
+def _always_kept(grades: list[int], policy: Policy) -> Iterator[tuple[int, str]]:
+    """The places of the newest verified copies, with the reason."""
+    verified = [place for place, grade in enumerate(grades) if grade == _VERIFIED]
+    for place in verified[:1]:
+        yield place, "newest verified"
+    if policy.minimum_kept > 1:
+        for place in verified[: policy.minimum_kept]:
+            yield place, f"one of the {policy.minimum_kept} that always stay"
+
+
+def _kept_whatever_its_age(grades: list[int], policy: Policy) -> tuple[str, ...]:
+    """Why nothing at all may go, if so."""
+    minimum = max(policy.minimum_kept, 1)
+    verified = grades.count(_VERIFIED)
+    if verified < minimum:
+        return (f"only {_count(verified, 'verified backup')}, {minimum} must exist before any is removed",)
+    return ()
+
+
+def _kept_by_age(policy: Policy, now: datetime) -> tuple[datetime, tuple[str, ...]]:
+    """The oldest time that age alone keeps, and the reason."""
+    always = datetime.min.replace(tzinfo=timezone.utc)
+    if policy.retention_days is None:
+        return always, ()
+    if policy.retention_days == 0:
+        return always, ("retention_days is 0: kept for ever",)
+    reason = f"younger than {_count(policy.retention_days, 'day')}"
+    try:
+        return now - timedelta(days=policy.retention_days), (reason,)
+    except OverflowError:
+        return always, (reason,)
+
+
+def _removed(policy: Policy) -> str:
+    if policy.retention_days is None:
+        return "no keep rule wants it"
+    return f"older than {_count(policy.retention_days, 'day')} and no keep rule wants it"
+
+
+def _wanted(moments: list[datetime], grades: list[int], policy: Policy) -> Iterator[tuple[int, str]]:
+    """The places of the copies that the keep rules want, with the reason."""
+    yield from _fill("last", policy.keep_last, range(len(moments)), grades)
+    yield from _fill("hourly", policy.keep_hourly, (f"{moment.isoformat()[:13]}Z" for moment in moments), grades)
+    yield from _fill("daily", policy.keep_daily, (moment.isoformat()[:10] for moment in moments), grades)
+    yield from _fill("weekly", policy.keep_weekly, (_iso_week(moment) for moment in moments), grades)
+    yield from _fill("monthly", policy.keep_monthly, (moment.isoformat()[:7] for moment in moments), grades)
+    yield from _fill("yearly", policy.keep_yearly, (moment.isoformat()[:4] for moment in moments), grades)
+
+
+def _iso_week(moment: datetime) -> str:
+    year, week, _ = moment.isocalendar()
+    return f"{year:04}-W{week:02}"
+
+
+def _fill(rule: str, count: int, buckets: Iterable[int | str], grades: list[int]) -> Iterator[tuple[int, str]]:
+    """Fill `count` buckets, newest first: the places of the copies that stand for them, with the reason.
+
+    `buckets` says for each place which bucket it falls into. A bucket's number counts those that are worth at least as
+    much, so that what is not proven uses up nothing.
+    """
+    if count < 1:
+        return
+    filled = [0, 0, 0]
+    best = -1
+    for bucket, members in groupby(zip(buckets, range(len(grades))), key=itemgetter(0)):
+        best = max((place for _, place in members), key=grades.__getitem__)
+        grade = grades[best]
+        for worth in range(grade + 1):
+            filled[worth] += 1
+        if filled[grade] <= count:
+            yield best, f"{rule} {filled[grade]} of {count}" + (f" ({bucket})" if isinstance(bucket, str) else "")
+        if filled[_VERIFIED] == count:
+            return
+    # The loop ran to its end: fewer than `count` have a verified copy.
+    oldest = max((place for place, grade in enumerate(grades) if grade == _VERIFIED), default=-1)
+    if oldest not in (-1, best):
+        yield oldest, f"{rule} {filled[_VERIFIED]} of {count} (oldest)"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + "s" * (number != 1)

@@ -1,0 +1,113 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""SQLite: how a source and a finished copy are opened, what is read from them, and what its errors mean."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from .errors import DamagedError, EngineError, SourceError, StoreError
+
+# Long enough for any commit of a healthy application, short enough for a person who waits.
+BUSY_SECONDS = 10.0
+
+
+def connect(path: Path, *options: str) -> sqlite3.Connection:
+    """Open read-only, in autocommit, usable from one thread after the other. `options` are of SQLite's URI."""
+    query = "&".join(("mode=ro", *options))
+    return sqlite3.connect(
+        f"file:{quote(str(path))}?{query}",
+        uri=True,
+        isolation_level=None,
+        timeout=BUSY_SECONDS,
+        check_same_thread=False,
+    )
+
+
+@contextmanager
+def finished(path: Path) -> Iterator[sqlite3.Connection]:
+    """A copy that nobody writes to: `immutable` keeps SQLite from making `-wal` and `-shm` beside it.
+
+    Raises DamagedError for whatever SQLite finds wrong.
+    """
+    connection = connect(path, "immutable=1")
+    try:
+        yield connection
+    except sqlite3.Error as exc:
+        raise DamagedError(f"{path} is damaged: SQLite says {exc}.") from exc
+    finally:
+        connection.close()
+
+
+@contextmanager
+def live(path: Path) -> Iterator[sqlite3.Connection]:
+    """A source that an application may be writing to. Raises SourceError or DamagedError."""
+    connection = None
+    try:
+        connection = connect(path)
+        yield connection
+    except sqlite3.Error as exc:
+        raise _meaning(path, exc) from exc
+    finally:
+        if connection is not None:
+            connection.close()
+
+
+def facts(connection: sqlite3.Connection) -> dict[str, Any]:
+    """What proves a copy beside its digest: page size, a digest of the schema, and rows by table.
+
+    Virtual tables are left out (their module may not be there); the ordinary tables that hold their data are counted.
+    """
+    schema = connection.execute(
+        "SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_master ORDER BY type, name, tbl_name"
+    ).fetchall()
+    tables = [
+        name
+        for kind, name, _, sql in schema
+        if kind == "table" and not name.startswith("sqlite_") and not sql.upper().startswith("CREATE VIRTUAL TABLE")
+    ]
+    return {
+        "page_size": connection.execute("PRAGMA page_size").fetchone()[0],
+        "schema_digest": "sha256:" + hashlib.sha256(json.dumps(schema).encode()).hexdigest(),
+        "tables": {name: _rows(connection, name) for name in tables},
+    }
+
+
+def _rows(connection: sqlite3.Connection, table: str) -> int:
+    quoted = table.replace('"', '""')
+    return int(connection.execute(f'SELECT count(*) FROM "{quoted}"').fetchone()[0])
+
+
+def _meaning(path: Path, exc: sqlite3.Error) -> EngineError:
+    text = str(exc)
+    if "locked" in text or "busy" in text:
+        return SourceError(
+            f"{path} is locked: another process has held it for more than {BUSY_SECONDS:.0f} seconds. "
+            f"Find it with `fuser {path}` and run again when it has let go."
+        )
+    if "readonly" in text:
+        # We only ever read; what SQLite wants to write is the rollback of somebody's unfinished transaction.
+        return SourceError(
+            f"{path} has a hot journal ({path}-journal): a writer died in the middle of a transaction. "
+            "Start the application so that SQLite rolls it back, then run again."
+        )
+    if "full" in text:
+        return StoreError(f"The snapshot of {path} could not be written: {text}. Free some space, then run again.")
+    if "unable to open" in text:
+        return SourceError(
+            f"{path} cannot be opened: {text}. Run as a user with rights on the file and on its directory "
+            f"({path.parent}), where SQLite keeps its -wal and -shm files."
+        )
+    if "malformed" in text or "not a database" in text:
+        return DamagedError(
+            f"{path} is damaged: SQLite says {text}. Nothing was backed up; restore the newest verified backup."
+        )
+    return SourceError(f"{path} cannot be read: SQLite says {text}. Nothing was backed up.")

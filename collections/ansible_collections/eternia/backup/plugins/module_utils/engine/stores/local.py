@@ -1,0 +1,143 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The local store: a directory that holds backups as plain files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from .. import files, manifest, names
+from ..errors import NotFoundError, StoreError
+from ..manifest import Manifest, Transfer
+from ..names import MANIFEST_SUFFIX, PIN_SUFFIX, SEEN_SUFFIX, SIDECAR_SUFFIXES, BackupName
+from .base import Copy, group
+
+_STAGING = ".staging"
+# A manifest of a database of 1 TiB has 4 MiB of part digests.
+_MANIFEST_BYTES = 64 << 20
+
+
+class LocalStore:
+    """Backups in `path`. Nothing is made or changed there before the first `staging` or `put`."""
+
+    def __init__(self, path: Path, name: str = "local") -> None:
+        self.path = path
+        self.name = name
+
+    def location(self, name: BackupName | str) -> str:
+        return str(self.path / str(name))
+
+    def copies(self) -> Iterator[Copy]:
+        try:
+            with os.scandir(self.path) as entries:
+                found = [
+                    (entry.name, entry.stat(follow_symlinks=False).st_size)
+                    for entry in entries
+                    if entry.is_file(follow_symlinks=False)
+                ]
+        except FileNotFoundError:
+            return iter(())
+        except OSError as exc:
+            raise StoreError(
+                f"{self.path} cannot be listed: {files.reason(exc)}. Correct storage_path, or the rights on it."
+            ) from exc
+        return group(sorted(found))
+
+    def manifest(self, name: BackupName) -> Manifest:
+        with self._opened(f"{name}{MANIFEST_SUFFIX}") as stream:
+            raw = stream.read(_MANIFEST_BYTES)
+        return manifest.from_json(raw, name=name, where=self.location(f"{name}{MANIFEST_SUFFIX}"))
+
+    def open(self, name: BackupName) -> BinaryIO:
+        return self._opened(str(name))
+
+    def put(self, path: Path, manifest: Manifest) -> Transfer:
+        """Bring in a finished, fsynced file that lies in this store's staging."""
+        staged_manifest = path.with_name(f"{manifest.name}{MANIFEST_SUFFIX}")
+        try:
+            files.write_new(staged_manifest, manifest.to_json())
+            files.commit(path, self.path / manifest.name)
+            files.commit(staged_manifest, self.path / staged_manifest.name)
+        except OSError as exc:
+            raise StoreError(
+                f"{self.location(manifest.name)} could not be stored: {files.reason(exc)}. "
+                "Free some space or correct the rights on storage_path, then run again."
+            ) from exc
+        return Transfer(check="fsync", create_only=True, bytes_sent=manifest.stored.bytes)
+
+    def remove(self, name: BackupName) -> None:
+        try:
+            (self.path / f"{name}{MANIFEST_SUFFIX}").unlink(missing_ok=True)
+            # A crash from here on leaves a backup that says itself that it is no longer whole.
+            files.fsync_path(self.path)
+            for suffix in ("", *SIDECAR_SUFFIXES):
+                (self.path / f"{name}{suffix}").unlink(missing_ok=True)
+            files.fsync_path(self.path)
+        except OSError as exc:
+            raise StoreError(
+                f"{self.location(name)} could not be removed: {files.reason(exc)}. Correct the rights on {self.path}."
+            ) from exc
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """An empty directory on the same filesystem, gone afterwards. Whatever a crash left there goes first.
+
+        Only for the holder of the lock.
+        """
+        path = self.path / _STAGING
+        try:
+            if os.path.lexists(path):
+                if not stat.S_ISDIR(path.lstat().st_mode):
+                    raise StoreError(f"{path} is not a directory. Remove it, then run again.")
+                shutil.rmtree(path)
+            path.mkdir(mode=0o700)
+        except OSError as exc:
+            raise StoreError(
+                f"{path} cannot be prepared: {files.reason(exc)}. Correct the rights on {self.path}, or storage_path."
+            ) from exc
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def mark_seen(self, name: BackupName, moment: datetime, *, staging: Path) -> None:
+        """Record that the source still had this backup's content at `moment`."""
+        record = json.dumps({"unchanged_at": names.iso(moment)}) + "\n"
+        try:
+            files.replace(self.path / f"{name}{SEEN_SUFFIX}", record.encode(), staging=staging)
+        except OSError as exc:
+            raise StoreError(
+                f"The record beside {self.location(name)} could not be written: {files.reason(exc)}. Run again."
+            ) from exc
+
+    def seen(self, name: BackupName) -> datetime | None:
+        """When the source was last found to have this backup's content; None where nobody looked since."""
+        try:
+            with self._opened(f"{name}{SEEN_SUFFIX}") as stream:
+                return names.from_iso(json.loads(stream.read(1000))["unchanged_at"])
+        except (NotFoundError, ValueError, KeyError, TypeError):
+            return None
+
+    def pin(self, name: BackupName) -> Path:
+        """The file whose presence keeps a backup for ever; an operator makes it with `touch`."""
+        return self.path / f"{name}{PIN_SUFFIX}"
+
+    def _opened(self, name: str) -> BinaryIO:
+        path = self.path / name
+        try:
+            # Never through a link, and never waiting for a FIFO that somebody put there.
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError as exc:
+            raise NotFoundError(f"{path} does not exist. Choose another backup.") from exc
+        except OSError as exc:
+            raise StoreError(f"{path} cannot be read: {files.reason(exc)}. Correct the rights on it.") from exc
+        return os.fdopen(descriptor, "rb")

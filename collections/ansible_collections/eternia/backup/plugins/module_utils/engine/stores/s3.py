@@ -1,0 +1,261 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The S3 store: the backups of one host under one prefix of a bucket."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from .. import digest
+from ..errors import DamagedError, NameTakenError, NotFoundError, StoreError
+from ..manifest import Manifest, Transfer, from_json
+from ..names import MANIFEST_SUFFIX, SIDECAR_SUFFIXES, BackupName, parse
+from .base import Copy, group
+from .s3_client import S3Client, S3Error, S3Settings
+from .s3_upload import CRC64NVME, Rung, Upload, ladder, send
+
+__all__ = ["S3Settings", "S3Store"]
+
+T = TypeVar("T")
+
+# Who a prefix belongs to.
+_CLAIM = "eternia_backup.host.json"
+
+
+class S3Store:
+    """Backups under `settings.prefix`. Nothing is asked of S3 before the first call, nor written before `claim`."""
+
+    name = "s3"
+
+    def __init__(self, settings: S3Settings) -> None:
+        self._settings = settings
+        self._client = S3Client(settings)
+        self._encryption = _without_none(ServerSideEncryption=settings.sse, SSEKMSKeyId=settings.kms_key_id)
+        # Only the data: a manifest in a cold storage class could not be read.
+        self._options = {**self._encryption, **_without_none(StorageClass=settings.storage_class)}
+        self._create_only: bool | None = None
+
+    def location(self, name: BackupName | str) -> str:
+        return self._client.location(self._key(name))
+
+    def copies(self) -> Iterator[Copy]:
+        folder = self._key("")
+        return group((key[len(folder) :], size) for key, size in self._client.entries(f"{folder}eternia_"))
+
+    def manifest(self, name: BackupName) -> Manifest:
+        sidecar = f"{name}{MANIFEST_SUFFIX}"
+        raw = self._get(sidecar)
+        if raw is None:
+            raise NotFoundError(f"{self.location(sidecar)} does not exist. Choose another backup.")
+        return from_json(raw, name=name, where=self.location(sidecar))
+
+    def open(self, name: BackupName) -> BinaryIO:
+        try:
+            return self._client.open(self._key(name))
+        except S3Error as exc:
+            if exc.code != "NoSuchKey":
+                raise
+            raise NotFoundError(f"{self.location(name)} does not exist. Choose another backup.") from exc
+
+    def claim(self, environment: str, host: str) -> bool:
+        """Make the prefix this host's, or see that it is, and find out whether the store keeps create-only.
+
+        Some stores answer 200 to a conditional put and overwrite all the same; here that changes no byte. Returns False
+        for those. Raises StoreError where the prefix belongs to another host.
+        """
+        raw = self._get(_CLAIM)
+        if raw is None:
+            raw = json.dumps({"environment": environment, "host": host}).encode() + b"\n"
+            # Where another host was faster, what it wrote is what counts.
+            self._created(_CLAIM, raw)
+            raw = self._get(_CLAIM) or raw
+        other, elsewhere = self._owner(raw)
+        if (other, elsewhere) != (host, environment):
+            raise StoreError(
+                f"{self._client.location(self._settings.prefix)} belongs to host {other} (environment {elsewhere}); "
+                f"this is host {host} (environment {environment}). Give each host its own prefix "
+                f"(cloud_backup.prefix), or delete {self.location(_CLAIM)} if {other} was renamed to {host}."
+            )
+        self._create_only = not self._created(_CLAIM, raw)
+        return self._create_only
+
+    def put(self, path: Path, manifest: Manifest) -> Transfer:
+        """Bring in the finished file at `path`. `claim` comes first. What lies there already is proven, not sent."""
+        if self._create_only is None:
+            raise RuntimeError("S3Store.put before S3Store.claim")
+        recorded = self._recorded(manifest)
+        head = self._head(manifest.name)
+        if head is None:
+            transfer = self._send(path, manifest)
+        elif recorded is not None and recorded.transfer and head["ContentLength"] == manifest.stored.bytes:
+            return replace(recorded.transfer, bytes_sent=0)
+        else:
+            transfer = self._adopted(head, manifest)
+        if recorded is None:
+            self._put_manifest(manifest.with_transfer(transfer))
+        return transfer
+
+    def remove(self, name: BackupName) -> None:
+        self._client.call("delete_object", self._key(f"{name}{MANIFEST_SUFFIX}"))
+        rest = [str(name), *(f"{name}{suffix}" for suffix in SIDECAR_SUFFIXES if suffix != MANIFEST_SUFFIX)]
+        answer = self._client.call(
+            "delete_objects", None, Delete={"Objects": [{"Key": self._key(one)} for one in rest], "Quiet": True}
+        )
+        for error in answer.get("Errors", ()):
+            raise self._client.refusal("delete_objects", error["Key"], error.get("Code", ""), error.get("Message", ""))
+
+    def _key(self, name: BackupName | str) -> str:
+        return f"{self._settings.prefix}/{name}"
+
+    def _get(self, name: str) -> bytes | None:
+        try:
+            with self._client.open(self._key(name)) as body:
+                return body.read()
+        except S3Error as exc:
+            if exc.code != "NoSuchKey":
+                raise
+            return None
+
+    def _head(self, name: str) -> dict[str, Any] | None:
+        try:
+            return self._client.call("head_object", self._key(name), ChecksumMode="ENABLED")
+        except S3Error as exc:
+            if exc.code != "NoSuchKey":
+                raise
+            return None
+
+    def _created(self, name: str, body: bytes) -> bool:
+        """Put a small object; False where the store kept the one that was there."""
+
+        def request() -> None:
+            self._see_it_free(name)
+            self._client.call("put_object", self._key(name), Body=body, IfNoneMatch="*", **self._encryption)
+
+        try:
+            _again_after_conflict(request)
+        except S3Error as exc:
+            if exc.code != "PreconditionFailed":
+                raise
+            return False
+        return True
+
+    def _owner(self, raw: bytes) -> tuple[str, str]:
+        try:
+            fields = json.loads(raw)
+            return str(fields["host"]), str(fields["environment"])
+        except (ValueError, KeyError, TypeError) as exc:
+            raise StoreError(
+                f"{self.location(_CLAIM)} should say which host the prefix belongs to, and cannot be read "
+                f"({type(exc).__name__}: {exc}). Look at it; if nobody needs it, delete it, then run again."
+            ) from exc
+
+    def _recorded(self, manifest: Manifest) -> Manifest | None:
+        """The manifest that an earlier put of the same backup left; None where there is none."""
+        name = parse(manifest.name)
+        if name is None:
+            raise RuntimeError(f"{manifest.name!r} is no backup's name")
+        try:
+            found = self.manifest(name)
+        except NotFoundError:
+            return None
+        except DamagedError as exc:
+            raise self._taken(manifest.name, f"a manifest that cannot be used ({exc})") from exc
+        if found.stored.digest != manifest.stored.digest:
+            raise self._taken(manifest.name, f"a backup with the {_words(found)}; this one has the {_words(manifest)}")
+        return found
+
+    def _send(self, path: Path, manifest: Manifest) -> Transfer:
+        upload = Upload(
+            client=self._client,
+            path=path,
+            key=self._key(manifest.name),
+            manifest=manifest,
+            options=self._options,
+            before_commit=lambda: self._see_it_free(manifest.name),
+        )
+        rungs = ladder(self._settings.checksum, manifest)
+        try:
+            rung = _again_after_conflict(lambda: send(upload, rungs))
+        except S3Error as exc:
+            # A request may have worked and its answer been lost: botocore's second try then meets what the first made.
+            head = self._head(manifest.name) if exc.code in ("PreconditionFailed", "NoSuchUpload") else None
+            if head is None:
+                raise
+            return replace(self._adopted(head, manifest), bytes_sent=manifest.stored.bytes)
+        return self._verified(rung, manifest)
+
+    def _verified(self, rung: Rung, manifest: Manifest) -> Transfer:
+        head = self._head(manifest.name)
+        check, difference = ("", "it is not there") if head is None else self._compared(head, manifest, rung)
+        if difference:
+            raise StoreError(
+                f"{self.location(manifest.name)} was sent and answered with success, but {difference}. The local "
+                "backup is valid. Delete the object, then run again."
+            )
+        return Transfer(check, self._create_only is True, bytes_sent=manifest.stored.bytes)
+
+    def _adopted(self, head: dict[str, Any], manifest: Manifest) -> Transfer:
+        """Go on with an object that a put left without its manifest, if it is ours."""
+        check, difference = self._compared(head, manifest)
+        if difference:
+            raise self._taken(manifest.name, f"something else: {difference}")
+        return Transfer(check, self._create_only is True, bytes_sent=0)
+
+    def _compared(self, head: dict[str, Any], manifest: Manifest, rung: Rung | None = None) -> tuple[str, str]:
+        """How the object was compared with its manifest, and in what it differs, "" where it does not.
+
+        Without the checksum that S3 keeps of the whole object, and unless `rung` has proven each part on its way, the
+        object is read back.
+        """
+        stored = manifest.stored
+        if head["ContentLength"] != stored.bytes:
+            return "size", f"it has {head['ContentLength']} bytes, the manifest says {stored.bytes}"
+        kept = head.get("ChecksumCRC64NVME")
+        if kept and stored.crc64nvme:
+            differs = f"its crc64nvme is {kept}, the manifest says {stored.crc64nvme}"
+            return (rung or CRC64NVME).check, "" if kept == stored.crc64nvme else differs
+        if rung is not None and rung is not CRC64NVME:
+            return rung.check, ""
+        with self._client.open(self._key(manifest.name)) as body:
+            found, _ = digest.of_stream(body, stored.digest.algorithm)
+        differs = f"its {found.algorithm} is {found.value}, the manifest says {stored.digest.value}"
+        return f"read back, {found.algorithm}", "" if found == stored.digest else differs
+
+    def _put_manifest(self, manifest: Manifest) -> None:
+        if not self._created(f"{manifest.name}{MANIFEST_SUFFIX}", manifest.to_json()):
+            # Another put was faster: right if it was of the same backup.
+            self._recorded(manifest)
+
+    def _see_it_free(self, name: str) -> None:
+        """The best that can be had from a store that ignores create-only: look right before writing."""
+        if self._create_only is False and self._head(name) is not None:
+            raise self._client.refusal("put_object", self._key(name), "PreconditionFailed", "found by looking first")
+
+    def _taken(self, name: str, holds: str) -> NameTakenError:
+        return NameTakenError(
+            f"{self.location(name)} is taken: there is {holds}. Nothing was overwritten. Look at it there; move it "
+            "away or delete it if nobody needs it, then run again."
+        )
+
+
+def _again_after_conflict(request: Callable[[], T]) -> T:
+    """Two conditional requests on one key met, and S3 made neither: its own advice is to do the upload again."""
+    try:
+        return request()
+    except S3Error as exc:
+        if exc.code != "ConditionalRequestConflict":
+            raise
+        return request()
+
+
+def _without_none(**options: str | None) -> dict[str, str]:
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def _words(manifest: Manifest) -> str:
+    return f"{manifest.stored.digest.algorithm} {manifest.stored.digest.value}"

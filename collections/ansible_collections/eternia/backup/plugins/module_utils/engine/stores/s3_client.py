@@ -1,0 +1,301 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The connection to S3: one boto3 client, and the one place where botocore's errors become ours."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..errors import StoreError
+
+# The first with full-object CRC64NVME and with create-only multipart uploads.
+OLDEST_BOTO3 = (1, 36)
+
+# Three attempts of three seconds and the pauses between them: an endpoint that is down is known to be within 15 s.
+CONNECT_SECONDS = 3
+READ_SECONDS = 60
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class S3Settings:
+    """Where the store is and how to talk to it.
+
+    `prefix` has no slash at either end and may hold some. `checksum` is auto, crc64nvme, sha256 or md5, `sse` AES256 or
+    aws:kms. `credentials_file` has the format of AWS's shared credentials, profile `default`; where it is given it is
+    the only source of credentials, otherwise they come from boto3's ordinary chain.
+    """
+
+    bucket: str
+    prefix: str
+    region: str | None = None
+    endpoint_url: str | None = None
+    storage_class: str | None = None
+    sse: str | None = None
+    kms_key_id: str | None = None
+    checksum: str = "auto"
+    credentials_file: Path | None = None
+
+
+class S3Error(StoreError):
+    """S3 refused. `code` is S3's own word for it, `NoSuchKey` for example; "" where no answer came."""
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+# What each operation is to a person, and what it needs to be allowed: the service authorization reference,
+# https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html
+_OPERATIONS = {
+    "list_objects_v2": ("Listing", "s3:ListBucket"),
+    "head_object": ("Looking at", "s3:GetObject (and s3:ListBucket, without which a key that is missing looks denied)"),
+    "get_object": ("Reading", "s3:GetObject (and s3:ListBucket, without which a key that is missing looks denied)"),
+    "put_object": ("Writing", "s3:PutObject"),
+    "create_multipart_upload": ("Writing", "s3:PutObject"),
+    "upload_part": ("Writing", "s3:PutObject"),
+    "complete_multipart_upload": ("Writing", "s3:PutObject"),
+    "abort_multipart_upload": ("Giving up the upload of", "s3:AbortMultipartUpload"),
+    "delete_object": ("Deleting", "s3:DeleteObject"),
+    "delete_objects": ("Deleting", "s3:DeleteObject"),
+}
+
+# An answer to HEAD has no body, so botocore has only the status to name it by.
+_BY_STATUS = {
+    "301": "PermanentRedirect",
+    "403": "AccessDenied",
+    "404": "NoSuchKey",
+    "412": "PreconditionFailed",
+    "503": "SlowDown",
+    "507": "QuotaExceeded",
+}
+
+_REGION = "bucket {bucket} is not in region {region}{elsewhere}. Correct cloud_backup.region"
+_LATER = (
+    "the store is overloaded or down for the moment ({answer}). Nothing is lost: the local backup is valid, and the "
+    "next run sends what is missing"
+)
+_CHANGED = (
+    "the checksum was refused: the bytes that arrived are not those the manifest describes, so they changed on the "
+    "disk after they were hashed, or on the way ({answer}). Nothing was stored. Verify the local copy, then run again"
+)
+_FULL = "the store is full or over its quota ({answer}). Make room there, or shorten the retention, then run again"
+
+_ADVICE = {
+    "NoSuchBucket": "there is no bucket {bucket} at {endpoint}. Create it, or correct cloud_backup.bucket, region or "
+    "endpoint_url",
+    "PermanentRedirect": _REGION,
+    "AuthorizationHeaderMalformed": _REGION,
+    "IllegalLocationConstraintException": _REGION,
+    "InvalidAccessKeyId": "wrong key: {endpoint} does not know the access key. Correct {credentials}",
+    "SignatureDoesNotMatch": "wrong key: the secret key does not belong to the access key. Correct {credentials}",
+    "AccessDenied": "access denied ({answer}). Allow {action} there to the owner of {credentials}",
+    "ExpiredToken": "the session token has expired. Renew {credentials}",
+    "RequestTimeTooSkewed": "this host's clock and the store's are too far apart. Set the clock (is NTP running?), "
+    "then run again",
+    "NoSuchKey": "there is no such key",
+    "PreconditionFailed": "something lies there already, and nothing is ever overwritten",
+    "InvalidObjectState": "the object is archived in a cold storage class ({answer}). Restore it there first",
+    "SlowDown": _LATER,
+    "ServiceUnavailable": _LATER,
+    "InternalError": _LATER,
+    "BadDigest": _CHANGED,
+    "InvalidDigest": _CHANGED,
+    "XAmzContentSHA256Mismatch": _CHANGED,
+    "XAmzContentChecksumMismatch": _CHANGED,
+    "QuotaExceeded": _FULL,
+    "InsufficientStorage": _FULL,
+    "XMinioStorageFull": _FULL,
+}
+_OTHERWISE = "{answer}. The code is explained in the documentation of the store; correct it, then run again"
+
+
+class S3Client:
+    """Holds the boto3 client of one store, made at the first request. Raises S3Error, or StoreError without boto3."""
+
+    def __init__(self, settings: S3Settings) -> None:
+        self.settings = settings
+        # AWS's own variables, which boto3 obeys: an endpoint that comes from them is no more AWS than a configured one.
+        self._endpoint = (
+            settings.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        )
+
+    def location(self, key: str) -> str:
+        """`s3://bucket/key`."""
+        return f"s3://{self.settings.bucket}/{key}"
+
+    def call(self, operation: str, key: str | None, **params: Any) -> dict[str, Any]:
+        """One request, by the name of its boto3 method: on a key, or on the bucket where `key` is None."""
+        target = {"Bucket": self.settings.bucket} if key is None else {"Bucket": self.settings.bucket, "Key": key}
+        with self._translated(operation, key or ""):
+            answer: dict[str, Any] = getattr(self._client, operation)(**target, **params)
+        return answer
+
+    def entries(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Keys under `prefix`, without those in deeper folders, and their sizes in bytes: sorted, a page at a time."""
+        with self._translated("list_objects_v2", prefix):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.settings.bucket, Prefix=prefix, Delimiter="/"
+            )
+            for page in pages:
+                for entry in page.get("Contents", ()):
+                    yield entry["Key"], entry["Size"]
+
+    def open(self, key: str) -> BinaryIO:
+        """An object's bytes, to be read once from the front."""
+        return io.BufferedReader(_Body(self, key, self.call("get_object", key)["Body"]), 1024 * 1024)
+
+    def refusal(self, operation: str, key: str, code: str, answer: str, region: str | None = None) -> S3Error:
+        """What S3's `code` means here and what to do next. `region` is the one that the answer names, if it does."""
+        code = _BY_STATUS.get(code, code)
+        verb, action = _OPERATIONS[operation]
+        reason = _ADVICE.get(code, _OTHERWISE).format(
+            bucket=self.settings.bucket,
+            endpoint=self._endpoint or "AWS",
+            region=self.settings.region or "that of the environment",
+            elsewhere=f" but in {region}" if region else f" ({answer})",
+            answer=f"{code}: {answer}",
+            action=action,
+            credentials=self._credentials,
+        )
+        return S3Error(_without_secrets(f"{verb} {self.location(key)} failed: {reason}."), code)
+
+    @property
+    def _credentials(self) -> str:
+        return str(self.settings.credentials_file or "the credentials (environment, profile or instance role)")
+
+    @cached_property
+    def _client(self) -> Any:
+        try:
+            import boto3
+            from botocore.exceptions import BotoCoreError
+        except ImportError as exc:
+            raise StoreError(
+                f"S3 needs the Python library boto3, which {sys.executable} cannot import ({exc}). "
+                "Install boto3 there, or set cloud_backup.enabled to false."
+            ) from exc
+        if tuple(int(number) for number in boto3.__version__.split(".")[:2]) < OLDEST_BOTO3:
+            raise StoreError(
+                f"S3 needs boto3 {'.'.join(map(str, OLDEST_BOTO3))} or newer; {sys.executable} has "
+                f"{boto3.__version__}. Upgrade boto3 there."
+            )
+        try:
+            return _connect(self.settings, self._endpoint)
+        except (BotoCoreError, ValueError) as exc:
+            raise self._unanswered("", "The S3 client cannot be made", exc) from exc
+
+    @contextmanager
+    def _translated(self, operation: str, key: str) -> Iterator[None]:
+        _ = self._client
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            yield
+        except ClientError as exc:
+            error = exc.response.get("Error", {})
+            headers = exc.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+            region = error.get("Region") or headers.get("x-amz-bucket-region")
+            raise self.refusal(
+                operation, key, error.get("Code", ""), error.get("Message", "no message"), region
+            ) from exc
+        except BotoCoreError as exc:
+            verb, _ = _OPERATIONS[operation]
+            raise self._unanswered(key, f"{verb} {self.location(key)} failed", exc) from exc
+
+    def _unanswered(self, key: str, failure: str, exc: Exception) -> S3Error:
+        from botocore import exceptions as botocore
+
+        endpoint = self._endpoint or "AWS"
+        if isinstance(exc, botocore.SSLError):
+            advice = f"{exc}. Correct the certificate of {endpoint}, or name its authority in AWS_CA_BUNDLE"
+        elif isinstance(exc, (botocore.NoCredentialsError, botocore.CredentialRetrievalError)):
+            advice = (
+                f"no credentials were found. Put aws_access_key_id and aws_secret_access_key into {self._credentials}"
+            )
+        elif isinstance(exc, botocore.PartialCredentialsError):
+            advice = f"the credentials are not whole ({exc}). Complete {self._credentials}"
+        elif isinstance(exc, botocore.FlexibleChecksumError):
+            advice = (
+                f"what arrived has another checksum than the object ({exc}). Run again; if it stays so, it is damaged"
+            )
+        elif type(exc) is botocore.HTTPClientError:
+            # The text of an unexpected fault may quote a header, and with it a session token.
+            fault = getattr(exc, "kwargs", {}).get("error")
+            cause = fault.strerror if isinstance(fault, OSError) and fault.strerror else type(fault).__name__
+            advice = f"the request to {endpoint} could not be sent whole ({cause}). Run again"
+        elif isinstance(exc, (botocore.ConnectionError, botocore.HTTPClientError, botocore.IncompleteReadError)):
+            advice = (
+                f"no whole answer from {endpoint} ({exc}). Check that it is up and that cloud_backup.endpoint_url and "
+                "region are right; the next run sends what is missing"
+            )
+        else:
+            advice = f"{exc}. Correct cloud_backup.bucket, region or endpoint_url, or the AWS profile that is in use"
+        return S3Error(_without_secrets(f"{failure}: {advice}."))
+
+
+class _Body(io.RawIOBase):
+    """The answer to a GET as a plain file, so that what botocore raises while it is read becomes ours too."""
+
+    def __init__(self, client: S3Client, key: str, body: Any) -> None:
+        self._client, self._key, self._body = client, key, body
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with self._client._translated("get_object", self._key):
+            data: bytes = self._body.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._body.close()
+        super().close()
+
+
+def _connect(settings: S3Settings, endpoint: str | None) -> Any:
+    import boto3
+    import botocore.session
+    from botocore.config import Config
+    from botocore.credentials import CredentialResolver, SharedCredentialProvider
+
+    core = botocore.session.get_session()
+    if settings.credentials_file is not None:
+        only = SharedCredentialProvider(str(settings.credentials_file), "default")
+        core.register_component("credential_provider", CredentialResolver([only]))
+    session = boto3.Session(botocore_session=core, region_name=settings.region)
+    options: dict[str, Any] = {}
+    if endpoint is not None:
+        options = {"signature_version": "s3v4", "s3": {"addressing_style": "path"}}
+    if endpoint is not None or settings.checksum == "md5":
+        # Checksums that nobody asked for are what many servers that are not AWS stumble over.
+        options |= {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
+    if endpoint is None or endpoint.startswith("https:"):
+        # TLS and a checksum protect the body; botocore then leaves out its SHA-256, but not where the checksum is ours.
+        options["s3"] = {**options.get("s3", {}), "payload_signing_enabled": False}
+    return session.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name=session.region_name or "us-east-1",
+        config=Config(
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
+            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+            **options,
+        ),
+    )
+
+
+def _without_secrets(message: str) -> str:
+    """An endpoint may carry `user:password@`; a message must not."""
+    return re.sub(r"//[^/@\s]*@", "//***@", message)

@@ -1,0 +1,233 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sending one file to S3 so that the store itself refuses bytes other than those the manifest describes.
+
+How the store can prove them is a ladder: a CRC64NVME of the whole object, a SHA-256 of each part, an MD5 of each part.
+An endpoint that does not know a rung refuses it, and the next one is tried. On the first, S3 compares the whole object
+with the manifest's own value. On the others it sees only parts, so the file is compared with the manifest's digest in
+the same pass that makes their sums.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from base64 import b64encode
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import digest, files
+from ..errors import StoreError
+from ..manifest import Manifest
+from ..parts import part_bytes
+from .s3_client import S3Client, S3Error
+
+PARALLEL = 4
+_CHUNK = 1024 * 1024
+
+# What an endpoint may answer to a kind of checksum that it does not know.
+_NOT_KNOWN = ("InvalidArgument", "InvalidRequest", "NotImplemented", "XNotImplemented", "501")
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One way to prove an upload: its name in the settings, what the manifest says of it, and S3's words for it."""
+
+    name: str
+    check: str
+    parameter: str
+    algorithm: dict[str, str]
+
+
+CRC64NVME = Rung("crc64nvme", "crc64nvme, full object", "ChecksumCRC64NVME", {"ChecksumAlgorithm": "CRC64NVME"})
+SHA256 = Rung("sha256", "sha256, per part", "ChecksumSHA256", {"ChecksumAlgorithm": "SHA256"})
+MD5 = Rung("md5", "md5, per part", "ContentMD5", {})
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One file on its way to one key. `options` (encryption, storage class) go with the object.
+
+    `before_commit` is called right before the request that makes the object appear.
+    """
+
+    client: S3Client
+    path: Path
+    key: str
+    manifest: Manifest
+    options: dict[str, str]
+    before_commit: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class _Part:
+    number: int
+    start: int
+    bytes: int
+
+
+def ladder(checksum: str, manifest: Manifest) -> tuple[Rung, ...]:
+    """The rungs to try, strongest first: all that can be, or the one that `checksum` names.
+
+    Raises StoreError where crc64nvme is asked for and there is none.
+    """
+    possible = (CRC64NVME, SHA256, MD5) if manifest.stored.crc64nvme and digest.checksums else (SHA256, MD5)
+    rungs = tuple(rung for rung in possible if checksum in ("auto", rung.name))
+    if not rungs:
+        raise StoreError(
+            f"cloud_backup.checksum is {checksum}, and {manifest.name} has no such checksum: the Python library awscrt "
+            "is missing, or was when it was hashed. Install awscrt, or set cloud_backup.checksum to auto."
+        )
+    return rungs
+
+
+def send(upload: Upload, rungs: tuple[Rung, ...]) -> Rung:
+    """Create the object; returns the rung that the endpoint took.
+
+    Raises StoreError; then no object of ours has appeared and no multipart upload is left open.
+    """
+    try:
+        with upload.path.open("rb") as file:
+            for rung in rungs[:-1]:
+                try:
+                    return _send(upload, file.fileno(), rung)
+                except S3Error as exc:
+                    if exc.code not in _NOT_KNOWN:
+                        raise
+            return _send(upload, file.fileno(), rungs[-1])
+    except OSError as exc:
+        raise StoreError(f"{upload.path} cannot be read: {files.reason(exc)}. Correct the rights on it.") from exc
+
+
+def _send(upload: Upload, fd: int, rung: Rung) -> Rung:
+    size = os.fstat(fd).st_size
+    if size != upload.manifest.stored.bytes:
+        raise _changed(upload, f"it has {size} bytes, the manifest says {upload.manifest.stored.bytes}")
+    step = part_bytes(size)
+    parts = [_Part(n, start, min(step, size - start)) for n, start in enumerate(range(0, size or 1, step), start=1)]
+    if len(parts) == 1:
+        _send_whole(upload, fd, rung, parts[0])
+    else:
+        _send_parts(upload, fd, rung, parts)
+    return rung
+
+
+def _send_whole(upload: Upload, fd: int, rung: Rung, part: _Part) -> None:
+    checksum = upload.manifest.stored.crc64nvme if rung is CRC64NVME else _sums(upload, fd, rung, [part])(part)
+    upload.before_commit()
+    upload.client.call(
+        "put_object", upload.key, Body=_Range(fd, part), IfNoneMatch="*", **{rung.parameter: checksum}, **upload.options
+    )
+
+
+def _send_parts(upload: Upload, fd: int, rung: Rung, parts: list[_Part]) -> None:
+    checksum_of = _sums(upload, fd, rung, parts)
+    whole = {"ChecksumType": "FULL_OBJECT"} if rung is CRC64NVME else {}
+    begun = upload.client.call("create_multipart_upload", upload.key, **rung.algorithm, **whole, **upload.options)
+    open_upload = {"UploadId": begun["UploadId"]}
+
+    def send_part(part: _Part) -> dict[str, Any]:
+        checksum = {rung.parameter: checksum_of(part)}
+        sent = upload.client.call(
+            "upload_part", upload.key, PartNumber=part.number, Body=_Range(fd, part), **checksum, **open_upload
+        )
+        return {"PartNumber": part.number, "ETag": sent["ETag"], **({} if rung is MD5 else checksum)}
+
+    if rung is CRC64NVME:
+        whole["ChecksumCRC64NVME"] = str(upload.manifest.stored.crc64nvme)
+    try:
+        sent = _in_parallel(send_part, parts)
+        upload.before_commit()
+        upload.client.call(
+            "complete_multipart_upload",
+            upload.key,
+            MultipartUpload={"Parts": sent},
+            IfNoneMatch="*",
+            **whole,
+            **open_upload,
+        )
+    except BaseException:
+        # Parts of an open upload are paid for until it is given up. What went wrong is what is raised, not this.
+        with suppress(S3Error):
+            upload.client.call("abort_multipart_upload", upload.key, **open_upload)
+        raise
+
+
+def _in_parallel(work: Callable[[_Part], dict[str, Any]], parts: list[_Part]) -> list[dict[str, Any]]:
+    """Results in the order of `parts`. The first failure is raised, once the requests under way have ended."""
+    pool = ThreadPoolExecutor(PARALLEL)
+    try:
+        futures = [pool.submit(work, part) for part in parts]
+        for future in as_completed(futures):
+            future.result()
+        return [future.result() for future in futures]
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _sums(upload: Upload, fd: int, rung: Rung, parts: list[_Part]) -> Callable[[_Part], str]:
+    if rung is CRC64NVME:
+        return lambda part: _crc64nvme(fd, part)
+    stored = upload.manifest.stored.digest
+    whole = digest.new(stored.algorithm)
+    sums = {}
+    for part in parts:
+        hasher = hashlib.sha256() if rung is SHA256 else hashlib.md5(usedforsecurity=False)
+        body = _Range(fd, part)
+        while chunk := body.read(_CHUNK):
+            hasher.update(chunk)
+            whole.update(chunk)
+        sums[part] = b64encode(hasher.digest()).decode()
+    if whole.hexdigest() != stored.value:
+        raise _changed(upload, f"its {stored.algorithm} is {whole.hexdigest()}, the manifest says {stored.value}")
+    return sums.__getitem__
+
+
+def _crc64nvme(fd: int, part: _Part) -> str:
+    value, body = 0, _Range(fd, part)
+    while chunk := body.read(_CHUNK):
+        value = digest.checksums.crc64nvme(chunk, value)
+    return b64encode(value.to_bytes(8, "big")).decode()
+
+
+def _changed(upload: Upload, difference: str) -> StoreError:
+    return StoreError(
+        f"{upload.path} changed after it was hashed: {difference}. Nothing was sent. It is damaged: choose another "
+        "backup, or take a new one."
+    )
+
+
+class _Range(io.RawIOBase):
+    """One part of the file, as a file. Threads share the descriptor, since each read names its place."""
+
+    def __init__(self, fd: int, part: _Part) -> None:
+        self._fd, self._part, self._at = fd, part, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._part.bytes}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = min(len(buffer), self._part.bytes - self._at)
+        data = os.pread(self._fd, wanted, self._part.start + self._at)
+        if wanted and not data:
+            # Fewer bytes than announced would leave the server waiting for the rest.
+            raise OSError("the file became shorter while it was being sent")
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)

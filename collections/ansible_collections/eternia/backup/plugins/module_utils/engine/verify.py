@@ -1,0 +1,96 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Proof that a finished file is what it should be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from . import digest, sqlite
+from .errors import DamagedError
+from .names import DATABASE, Kind
+from .stores.base import Copy, Store
+
+_CHECKS = {"quick": "PRAGMA quick_check", "full": "PRAGMA integrity_check"}
+
+
+def check(path: Path, kind: Kind, level: str) -> None:
+    """Check the inner structure of a plain copy, `quick` or `full`. Raises DamagedError."""
+    if kind == DATABASE:
+        _check_database(path, level)
+    else:
+        parse_state(path.read_bytes(), path)
+
+
+def facts(path: Path, kind: Kind) -> dict[str, Any]:
+    """Read the facts of a plain copy, to be compared with those read from its source. Raises DamagedError."""
+    if kind == DATABASE:
+        with sqlite.finished(path) as connection:
+            return sqlite.facts(connection)
+    return state_facts(parse_state(path.read_bytes(), path))
+
+
+def same_facts(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Compare the facts of a copy with its source's. Raises DamagedError naming the first that differs."""
+    for key, value in found.items():
+        if expected.get(key) != value:
+            raise DamagedError(
+                f"{path} is not what its source was: {key} is {_shortened(value)}, the source had "
+                f"{_shortened(expected.get(key))}. Nothing was stored; run again, and check the disk if it comes back."
+            )
+
+
+def parse_state(raw: bytes, path: Path) -> dict[str, Any]:
+    """Read a JSON state. Raises DamagedError where it is empty, half-written, not UTF-8, or no object."""
+    try:
+        state = json.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError as exc:
+        raise DamagedError(f"{path} is not UTF-8 text (byte {exc.start}). Nothing was backed up.") from exc
+    except (ValueError, RecursionError) as exc:
+        raise DamagedError(f"{path} is not whole JSON ({exc}). Nothing was backed up.") from exc
+    if not isinstance(state, dict):
+        raise DamagedError(f"{path} holds {_shortened(state)}, not a JSON object. Nothing was backed up.")
+    return state
+
+
+def state_facts(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Top-level keys and their sizes: elements of a list or object, characters of a text, 1 for anything else."""
+    return {"keys": {key: len(value) if isinstance(value, (dict, list, str)) else 1 for key, value in state.items()}}
+
+
+def in_store(store: Store, copy: Copy, level: str) -> None:
+    """Check what lies in a store against its manifest: `manifest` reads that alone, `full` every byte of the data.
+
+    Raises DamagedError, NotFoundError, StoreError.
+    """
+    name, expected = copy.name, store.manifest(copy.name).stored
+    if copy.bytes != expected.bytes:
+        raise DamagedError(
+            f"{store.location(name)} is damaged: it has {copy.bytes} bytes, its manifest says {expected.bytes}. "
+            "Choose another backup."
+        )
+    if level != "full":
+        return
+    with store.open(name) as stream:
+        found, size = digest.of_stream(stream, expected.digest.algorithm)
+    if (found, size) != (expected.digest, expected.bytes):
+        raise DamagedError(
+            f"{store.location(name)} is damaged: {size} bytes with {found.algorithm} {found.value}, its manifest says "
+            f"{expected.bytes} bytes with {expected.digest.value}. Choose another backup."
+        )
+
+
+def _check_database(path: Path, level: str) -> None:
+    with sqlite.finished(path) as connection:
+        found = [row[0] for row in connection.execute(_CHECKS[level])]
+    if found != ["ok"]:
+        raise DamagedError(f"{path} is damaged: {level} check says {found[0]!r} ({len(found)} findings).")
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else text[:200] + "…"

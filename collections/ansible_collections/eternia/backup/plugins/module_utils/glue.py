@@ -1,0 +1,55 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the modules share: the options that all of them have, the engine's configuration, and its log."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import TYPE_CHECKING, Any
+
+from .engine import config, log
+
+if TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
+
+COMMON_OPTIONS = {
+    "config": {"type": "dict", "required": True},
+    "environment": {"type": "str", "required": True, "choices": list(config.ENVIRONMENTS)},
+    "base_dir": {"type": "path"},
+    "host": {"type": "str"},
+}
+
+
+def configuration(module: AnsibleModule) -> config.Config:
+    """The engine's configuration from a module's options, and its log lines sent on. Raises ConfigError."""
+    _forward_log(module)
+    params = module.params
+    return config.parse(
+        params["config"],
+        environment=params["environment"],
+        host=params["host"] or socket.gethostname(),
+        base_dir=params["base_dir"],
+    )
+
+
+def exit_if_disabled(module: AnsibleModule, settings: config.Config) -> None:
+    """End here where the host's backups are switched off."""
+    if not settings.enabled:
+        module.exit_json(changed=False, skipped=True, msg="backup.enabled is false: nothing was done.")
+
+
+def _forward_log(module: AnsibleModule) -> None:
+    """Send the engine's log lines to where Ansible's modules log: journald, or syslog."""
+    log.logger.addHandler(_ModuleHandler(module))
+    log.logger.setLevel(logging.INFO)
+
+
+class _ModuleHandler(logging.Handler):
+    def __init__(self, module: AnsibleModule) -> None:
+        super().__init__()
+        self._module = module
+
+    def emit(self, record: logging.LogRecord) -> Any:
+        self._module.log(record.getMessage())

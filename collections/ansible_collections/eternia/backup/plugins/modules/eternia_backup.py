@@ -1,0 +1,165 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: eternia_backup
+short_description: Take a verified backup of the Eternia application's state
+version_added: 0.1.0
+description:
+  - Copies the application's SQLite database, or its JSON state, at one instant and while it is being written to. Checks
+    the copy, describes it in a manifest, and commits it to the local store and then to S3.
+  - Never overwrites a backup. Whatever S3 lacks from earlier runs is sent too.
+  - When sending fails the task fails, and the local backup stays valid; RV(path) says where it lies.
+options:
+  skip_unchanged:
+    description:
+      - Whether to leave it at the newest verified backup when the source still has its content. Nothing is stored or
+        sent then; the backup gets a fresh record of when the source was last seen unchanged.
+    type: bool
+    default: false
+requirements:
+  - boto3 >= 1.36 (only with S3)
+  - blake3 (optional, faster digests than SHA-256)
+  - awscrt (optional, full-object checksums in S3)
+extends_documentation_fragment:
+  - eternia.backup.options
+  - eternia.backup.options.attributes
+attributes:
+  check_mode:
+    support: full
+    description: Prints the plan of the real run, and writes nothing.
+  diff_mode:
+    support: full
+    description: Shows the name of the newest backup before and after, and its digest.
+author:
+  - The Eternia maintainers (@eternia)
+seealso:
+  - module: eternia.backup.eternia_prune
+  - module: eternia.backup.eternia_backup_info
+"""
+
+EXAMPLES = r"""
+- name: Back up
+  eternia.backup.eternia_backup:
+    config: "{{ backup }}"
+    environment: production
+    base_dir: /opt/eternia
+    host: "{{ inventory_hostname }}"
+
+- name: Back up only what changed
+  eternia.backup.eternia_backup:
+    config:
+      storage_path: /backups
+      database_path: /opt/eternia/data/eternia.db
+    environment: staging
+    skip_unchanged: true
+"""
+
+RETURN = r"""
+name:
+  description: The backup's name; in check mode the name that a backup taken now would have.
+  returned: success
+  type: str
+  sample: eternia_backup_20261122_220000.db
+path:
+  description: Where the backup lies on the host.
+  returned: success
+  type: str
+  sample: /backups/eternia_backup_20261122_220000.db
+bytes:
+  description: The size of the backup in bytes; in check mode the size of the source's main file.
+  returned: success
+  type: int
+  sample: 1048576
+unchanged:
+  description: Whether the source still had the content of the newest verified backup, with O(skip_unchanged=true).
+  returned: success
+  type: bool
+  sample: false
+manifest:
+  description: The facts about the backup, as its manifest says them. Empty in check mode.
+  returned: success
+  type: dict
+  sample:
+    format: 1
+    name: eternia_backup_20261122_220000.db
+    verified: {check: quick, at: "2026-11-22T22:00:01Z", result: ok}
+sent:
+  description: What was sent to S3 in this run, the newest first; in check mode what would be sent.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - name: eternia_backup_20261122_220000.db
+      location: s3://eternia-backups/production/eternia_backup_20261122_220000.db
+      bytes_sent: 1048576
+      check: crc64nvme, full object
+seconds:
+  description: How long the run took, in seconds.
+  returned: success
+  type: float
+  sample: 0.8
+pinned_seconds:
+  description: How long the source was held by a read transaction, in seconds.
+  returned: success
+  type: float
+  sample: 0.1
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import glue
+from ..module_utils.engine import backup
+from ..module_utils.engine.config import Config
+from ..module_utils.engine.errors import EngineError
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={**glue.COMMON_OPTIONS, "skip_unchanged": {"type": "bool", "default": False}},
+        supports_check_mode=True,
+    )
+    result: dict[str, Any] = {}
+    try:
+        config = glue.configuration(module)
+        glue.exit_if_disabled(module, config)
+        act = backup.plan if module.check_mode else backup.run
+        result = reported(config, act(config, clock=backup.Clock(), skip_unchanged=module.params["skip_unchanged"]))
+    except EngineError as exc:
+        if isinstance(exc, backup.RunFailedError):
+            result = reported(config, exc.outcome)
+        module.fail_json(msg=str(exc), **result)
+    module.exit_json(**result)
+
+
+def reported(config: Config, outcome: backup.Outcome) -> dict[str, Any]:
+    """What a run did, or would do, as the task returns it."""
+    name = None if outcome.name is None else str(outcome.name)
+    prefix = "" if config.cloud is None else f"s3://{config.cloud.bucket}/{config.cloud.prefix}/"
+    return {
+        "changed": outcome.changed,
+        "name": name,
+        "path": outcome.path,
+        "bytes": outcome.bytes,
+        "unchanged": outcome.unchanged,
+        "manifest": {} if outcome.manifest is None else outcome.manifest.fields(),
+        "sent": [
+            {"name": str(sent), "location": f"{prefix}{sent}", **asdict(transfer)}
+            for sent, transfer in outcome.transfers.items()
+        ],
+        "seconds": round(outcome.seconds, 3),
+        "pinned_seconds": round(outcome.pinned_seconds, 3),
+        "warnings": outcome.warnings,
+        "diff": {"before": f"newest backup: {outcome.previous}\n", "after": f"newest backup: {name}\n"},
+    }
+
+
+if __name__ == "__main__":
+    main()

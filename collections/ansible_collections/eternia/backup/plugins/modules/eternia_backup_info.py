@@ -1,0 +1,158 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: eternia_backup_info
+short_description: List the backups of all stores, and check them
+version_added: 0.1.0
+description:
+  - Lists the catalog of a host, the backups of the local store and of S3 merged by name, the newest first.
+  - Backups that Eternia's built-in manager made are listed as V(legacy).
+  - Says how old the newest verified backup is, and whether that is older than the frequency allows.
+options:
+  verify:
+    description:
+      - With V(none) nothing is read but the listings. A backup counts as verified where its manifest lies beside it;
+        the manifest is committed last.
+      - With V(manifest) each manifest is read and compared with what is listed.
+      - With V(full) every byte of every backup is read and its digest compared with the manifest. From S3 this is a
+        download of all backups.
+    type: str
+    choices: [none, manifest, full]
+    default: none
+extends_documentation_fragment:
+  - eternia.backup.options
+  - eternia.backup.options.attributes
+attributes:
+  check_mode:
+    support: full
+    description: Reads only, in check mode or not.
+  diff_mode:
+    support: none
+    description: Nothing is changed.
+requirements:
+  - boto3 >= 1.36 (only with S3)
+author:
+  - The Eternia maintainers (@eternia)
+seealso:
+  - module: eternia.backup.eternia_backup
+"""
+
+EXAMPLES = r"""
+- name: List the backups
+  eternia.backup.eternia_backup_info:
+    config: "{{ backup }}"
+    environment: production
+    base_dir: /opt/eternia
+    host: "{{ inventory_hostname }}"
+  register: catalog
+
+- name: Read every byte that lies in the stores
+  eternia.backup.eternia_backup_info:
+    config: "{{ backup }}"
+    environment: production
+    base_dir: /opt/eternia
+    host: "{{ inventory_hostname }}"
+    verify: full
+"""
+
+RETURN = r"""
+backups:
+  description: The backups, the newest first.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The backup's name.
+      type: str
+      sample: eternia_backup_20261122_220000.db
+    kind:
+      description: What it is a backup of, V(database) or V(state).
+      type: str
+      sample: database
+    created_at:
+      description: When the snapshot was taken, UTC. For a legacy backup this is what its name says, in local time.
+      type: str
+      sample: "2026-11-22T22:00:00Z"
+    bytes:
+      description: Its size as stored.
+      type: int
+      sample: 1048576
+    status:
+      description:
+        - V(verified) where a store holds it with its manifest and no check failed.
+        - V(legacy) without a manifest.
+        - V(damaged) where no copy is fit for use.
+      type: str
+      sample: verified
+    pinned:
+      description: Whether a pin keeps it for ever.
+      type: bool
+      sample: false
+    copies:
+      description: Where it lies, and the problem that a check found there (V(null) without one).
+      type: list
+      elements: dict
+      sample:
+        - store: local
+          location: /backups/eternia_backup_20261122_220000.db
+          bytes: 1048576
+          verified: true
+          problem: null
+newest_verified:
+  description: The name of the newest verified backup; V(null) where there is none.
+  returned: success
+  type: str
+  sample: eternia_backup_20261122_220000.db
+age_seconds:
+  description:
+    - The age of the newest verified backup in seconds, counted from when the source was last seen to have its content.
+    - V(null) where there is none.
+  returned: success
+  type: int
+  sample: 1800
+max_age_seconds:
+  description: How old it may be, one and a half periods of the frequency.
+  returned: success
+  type: int
+  sample: 5400
+stale:
+  description: Whether the newest verified backup is missing or older than that.
+  returned: success
+  type: bool
+  sample: false
+"""
+
+from dataclasses import asdict
+from datetime import datetime, timezone
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import glue
+from ..module_utils.engine import status
+from ..module_utils.engine.errors import EngineError
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **glue.COMMON_OPTIONS,
+            "verify": {"type": "str", "choices": ["none", "manifest", "full"], "default": "none"},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        config = glue.configuration(module)
+        found = status.read(config, now=datetime.now(timezone.utc), verify=module.params["verify"])
+    except EngineError as exc:
+        module.fail_json(msg=str(exc))
+    module.exit_json(changed=False, stale=found.stale, **asdict(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: eternia_prune
+short_description: Remove the backups that the retention policy no longer keeps
+version_added: 0.1.0
+description:
+  - Judges the backups of each store by C(retention_days), C(retention) and C(minimum_kept), removes those that no rule
+    keeps, and gives the reason for each backup that stays and each that goes.
+  - Never removes the newest verified backup, anything while fewer than C(minimum_kept) verified ones exist, a name from
+    the future, a pinned backup (one with a file C(NAME.pin) beside it), or a file whose name is not one of ours.
+  - Removes nothing at all when the backup run before it failed or was cut off.
+extends_documentation_fragment:
+  - eternia.backup.options
+  - eternia.backup.options.attributes
+attributes:
+  check_mode:
+    support: full
+    description: Judges as the real run does, and removes nothing.
+  diff_mode:
+    support: full
+    description: Shows the names of the backups before and after.
+requirements:
+  - boto3 >= 1.36 (only with S3)
+author:
+  - The Eternia maintainers (@eternia)
+seealso:
+  - module: eternia.backup.eternia_backup
+"""
+
+EXAMPLES = r"""
+- name: Prune
+  eternia.backup.eternia_prune:
+    config: "{{ backup }}"
+    environment: production
+    base_dir: /opt/eternia
+    host: "{{ inventory_hostname }}"
+
+- name: Keep seven days and twelve months
+  eternia.backup.eternia_prune:
+    config:
+      storage_path: /backups
+      database_path: /opt/eternia/data/eternia.db
+      state_path: /opt/eternia/logs/state_snapshot.json
+      retention:
+        keep_daily: 7
+        keep_monthly: 12
+    environment: staging
+"""
+
+RETURN = r"""
+kept:
+  description: The backups that stay, by store, the newest first, each with every reason that keeps it.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - store: local
+      name: eternia_backup_20261122_220000.db
+      location: /backups/eternia_backup_20261122_220000.db
+      reasons: [newest verified, younger than 30 days]
+removed:
+  description: The backups that were removed, or would be in check mode, in the same form.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - store: s3
+      name: eternia_backup_20261022_220000.db
+      location: s3://eternia-backups/production/eternia_backup_20261022_220000.db
+      reasons: [older than 30 days and no keep rule wants it]
+"""
+
+from datetime import datetime, timezone
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import glue
+from ..module_utils.engine import prune
+from ..module_utils.engine.errors import EngineError
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=dict(glue.COMMON_OPTIONS), supports_check_mode=True)
+    try:
+        config = glue.configuration(module)
+        glue.exit_if_disabled(module, config)
+        act = prune.plan if module.check_mode else prune.run
+        verdicts = act(config, now=datetime.now(timezone.utc))
+    except EngineError as exc:
+        module.fail_json(msg=str(exc))
+    module.exit_json(**reported(verdicts))
+
+
+def reported(verdicts: list[prune.Verdict]) -> dict[str, Any]:
+    """The verdicts as the task returns them."""
+    kept, removed = (
+        [
+            {
+                "store": verdict.store,
+                "name": str(verdict.decision.copy.name),
+                "location": verdict.location,
+                "reasons": list(verdict.decision.reasons),
+            }
+            for verdict in verdicts
+            if verdict.decision.keep is keep
+        ]
+        for keep in (True, False)
+    )
+    listed = sorted(one["location"] for one in (*kept, *removed))
+    gone = {one["location"] for one in removed}
+    return {
+        "changed": bool(removed),
+        "kept": kept,
+        "removed": removed,
+        "diff": {
+            "before": "".join(f"{location}\n" for location in listed),
+            "after": "".join(f"{location}\n" for location in listed if location not in gone),
+        },
+    }
+
+
+if __name__ == "__main__":
+    main()

