@@ -126,17 +126,17 @@ def main() -> None:
         argument_spec={**glue.COMMON_OPTIONS, "skip_unchanged": {"type": "bool", "default": False}},
         supports_check_mode=True,
     )
-    result: dict[str, Any] = {}
     try:
         config = glue.configuration(module)
         glue.exit_if_disabled(module, config)
         act = backup.plan if module.check_mode else backup.run
-        result = reported(config, act(config, clock=backup.Clock(), skip_unchanged=module.params["skip_unchanged"]))
+        outcome = act(config, clock=backup.Clock(), skip_unchanged=module.params["skip_unchanged"])
     except EngineError as exc:
-        if isinstance(exc, backup.RunFailedError):
-            result = reported(config, exc.outcome)
-        module.fail_json(msg=str(exc), **result)
-    module.exit_json(**result)
+        held = reported(config, exc.outcome) if isinstance(exc, backup.RunFailedError) else {}
+        module.fail_json(msg=str(exc), **held)
+    for warning in outcome.warnings:
+        module.warn(warning)
+    module.exit_json(**reported(config, outcome))
 
 
 def reported(config: Config, outcome: backup.Outcome) -> dict[str, Any]:
@@ -156,7 +156,6 @@ def reported(config: Config, outcome: backup.Outcome) -> dict[str, Any]:
         ],
         "seconds": round(outcome.seconds, 3),
         "pinned_seconds": round(outcome.pinned_seconds, 3),
-        "warnings": outcome.warnings,
         "diff": {"before": f"newest backup: {outcome.previous}\n", "after": f"newest backup: {name}\n"},
     }
 

@@ -15,6 +15,15 @@ description:
   - Never removes the newest verified backup, anything while fewer than C(minimum_kept) verified ones exist, a name from
     the future, a pinned backup (one with a file C(NAME.pin) beside it), or a file whose name is not one of ours.
   - Removes nothing at all when the backup run before it failed or was cut off.
+options:
+  upcoming:
+    description:
+      - Names of backups that a planned run of M(eternia.backup.eternia_backup) would bring to every store first. In
+        check mode they count as if they were there, so that the plan is the one that the real run carries out.
+      - Ignored outside of check mode.
+    type: list
+    elements: str
+    default: []
 extends_documentation_fragment:
   - eternia.backup.options
   - eternia.backup.options.attributes
@@ -82,17 +91,24 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import glue
-from ..module_utils.engine import prune
+from ..module_utils.engine import names, prune
 from ..module_utils.engine.errors import EngineError
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=dict(glue.COMMON_OPTIONS), supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={**glue.COMMON_OPTIONS, "upcoming": {"type": "list", "elements": "str", "default": []}},
+        supports_check_mode=True,
+    )
     try:
         config = glue.configuration(module)
         glue.exit_if_disabled(module, config)
-        act = prune.plan if module.check_mode else prune.run
-        verdicts = act(config, now=datetime.now(timezone.utc))
+        now = datetime.now(timezone.utc)
+        if module.check_mode:
+            upcoming = [names.required(text) for text in module.params["upcoming"]]
+            verdicts = prune.plan(config, now=now, upcoming=upcoming)
+        else:
+            verdicts = prune.run(config, now=now)
     except EngineError as exc:
         module.fail_json(msg=str(exc))
     module.exit_json(**reported(verdicts))

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Literal
 
+from .errors import ConfigError
+
 Kind = Literal["database", "state"]
 
 DATABASE: Kind = "database"
@@ -57,6 +59,14 @@ def parse(text: str) -> BackupName | None:
         return None
     encoding = ("zst",) * bool(zst) + ("age",) * bool(age)
     return BackupName(created_at, DATABASE if backup else STATE, encoding)
+
+
+def required(text: str) -> BackupName:
+    """Take a name apart that has to be one of ours. Raises ConfigError."""
+    name = parse(text)
+    if name is None:
+        raise ConfigError(f"{text!r} is not the name of a backup, such as eternia_backup_20261122_220000.db.")
+    return name
 
 
 def parse_with_sidecar(text: str) -> tuple[BackupName, str] | None:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,8 +13,9 @@ from datetime import datetime
 from . import catalog, lock, log, record
 from .config import Config
 from .errors import StoreError
+from .names import BackupName
 from .retention import Decision, apply_policy
-from .stores.base import Store
+from .stores.base import Copy, Store
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,13 @@ class Verdict:
     decision: Decision
 
 
-def plan(config: Config, *, now: datetime) -> list[Verdict]:
-    """Judge the backups of every store, reading only. Raises StoreError."""
-    return _judge(catalog.stores(config), config, now)
+def plan(config: Config, *, now: datetime, upcoming: Collection[BackupName] = ()) -> list[Verdict]:
+    """Judge the backups of every store, reading only. Raises StoreError.
+
+    `upcoming` are backups that a run planned just now would bring to every store first: they count as if they were
+    there, and the record of the run before no longer matters.
+    """
+    return _judge(catalog.stores(config), config, now, upcoming)
 
 
 def run(config: Config, *, now: datetime) -> list[Verdict]:
@@ -43,11 +48,13 @@ def run(config: Config, *, now: datetime) -> list[Verdict]:
         return verdicts
 
 
-def _judge(stores: Iterable[Store], config: Config, now: datetime) -> list[Verdict]:
+def _judge(
+    stores: Iterable[Store], config: Config, now: datetime, upcoming: Collection[BackupName] = ()
+) -> list[Verdict]:
     # Every store is listed before the first judgement: a pin counts wherever it lies.
-    listed = [(store, list(store.copies())) for store in stores]
+    listed = [(store, _with(store.copies(), upcoming)) for store in stores]
     pinned = {copy.name for _, copies in listed for copy in copies if copy.pinned}
-    trouble = record.trouble(config.storage_path)
+    trouble = None if upcoming else record.trouble(config.storage_path)
     verdicts = []
     for store, copies in listed:
         marked = [replace(copy, pinned=True) if copy.name in pinned else copy for copy in copies]
@@ -56,6 +63,12 @@ def _judge(stores: Iterable[Store], config: Config, now: datetime) -> list[Verdi
                 decision = Decision(decision.copy, True, (f"nothing is removed: {trouble}",))
             verdicts.append(Verdict(store.name, store.location(decision.copy.name), decision))
     return verdicts
+
+
+def _with(copies: Iterable[Copy], upcoming: Collection[BackupName]) -> list[Copy]:
+    there = list(copies)
+    names = {copy.name for copy in there}
+    return [*there, *(Copy(name, 0, has_manifest=True) for name in upcoming if name not in names)]
 
 
 def _remove(store: Store, verdicts: list[Verdict]) -> None:

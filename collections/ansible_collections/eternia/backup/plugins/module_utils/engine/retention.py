@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from itertools import groupby
-from operator import itemgetter
 from typing import NamedTuple
 
 from .names import DATABASE, STATE
@@ -147,31 +146,42 @@ def _removed(policy: Policy) -> str:
 
 def _wanted(moments: list[datetime], grades: list[int], policy: Policy) -> Iterator[tuple[int, str]]:
     """The places of the copies that the keep rules want, with the reason."""
-    yield from _fill("last", policy.keep_last, range(len(moments)), grades)
-    yield from _fill("hourly", policy.keep_hourly, (f"{moment.isoformat()[:13]}Z" for moment in moments), grades)
-    yield from _fill("daily", policy.keep_daily, (moment.isoformat()[:10] for moment in moments), grades)
-    yield from _fill("weekly", policy.keep_weekly, (_iso_week(moment) for moment in moments), grades)
-    yield from _fill("monthly", policy.keep_monthly, (moment.isoformat()[:7] for moment in moments), grades)
-    yield from _fill("yearly", policy.keep_yearly, (moment.isoformat()[:4] for moment in moments), grades)
+
+    def hour(place: int) -> str:
+        return f"{moments[place].isoformat()[:13]}Z"
+
+    def day(place: int) -> str:
+        return moments[place].isoformat()[:10]
+
+    def week(place: int) -> str:
+        year, number, _ = moments[place].isocalendar()
+        return f"{year:04}-W{number:02}"
+
+    def month(place: int) -> str:
+        return moments[place].isoformat()[:7]
+
+    def year(place: int) -> str:
+        return moments[place].isoformat()[:4]
+
+    yield from _fill("last", policy.keep_last, int, grades)
+    yield from _fill("hourly", policy.keep_hourly, hour, grades)
+    yield from _fill("daily", policy.keep_daily, day, grades)
+    yield from _fill("weekly", policy.keep_weekly, week, grades)
+    yield from _fill("monthly", policy.keep_monthly, month, grades)
+    yield from _fill("yearly", policy.keep_yearly, year, grades)
 
 
-def _iso_week(moment: datetime) -> str:
-    year, week, _ = moment.isocalendar()
-    return f"{year:04}-W{week:02}"
-
-
-def _fill(rule: str, count: int, buckets: Iterable[int | str], grades: list[int]) -> Iterator[tuple[int, str]]:
+def _fill(rule: str, count: int, bucket_of: Callable[[int], int | str], grades: list[int]) -> Iterator[tuple[int, str]]:
     """Fill `count` buckets, newest first: the places of the copies that stand for them, with the reason.
 
-    `buckets` says for each place which bucket it falls into. A bucket's number counts those that are worth at least as
-    much, so that what is not proven uses up nothing.
+    A bucket's number counts those that are worth at least as much, so that what is not proven uses up nothing.
     """
     if count < 1:
         return
     filled = [0, 0, 0]
     best = -1
-    for bucket, members in groupby(zip(buckets, range(len(grades))), key=itemgetter(0)):
-        best = max((place for _, place in members), key=grades.__getitem__)
+    for bucket, places in groupby(range(len(grades)), key=bucket_of):
+        best = max(places, key=grades.__getitem__)
         grade = grades[best]
         for worth in range(grade + 1):
             filled[worth] += 1

@@ -64,10 +64,14 @@ class Store(Protocol):
 
 def group(listing: Iterable[tuple[str, int]]) -> Iterator[Copy]:
     """Make copies of a sorted listing of (name, bytes): a backup and its sidecars come together. Foreign names go."""
-    for name, entries in itertools.groupby(_ours(listing), key=lambda entry: entry[0]):
-        sizes = {suffix: size for _, suffix, size in entries}
-        if "" in sizes or MANIFEST_SUFFIX in sizes:
-            yield Copy(name, sizes.get(""), MANIFEST_SUFFIX in sizes, PIN_SUFFIX in sizes)
+    for _, entries in itertools.groupby(_ours(listing), key=lambda entry: (entry[0].created_at, entry[0].kind)):
+        # Within one moment names interleave: `x.db.age` sorts between `x.db` and `x.db.manifest.json`.
+        together: dict[BackupName, dict[str, int]] = {}
+        for name, suffix, size in entries:
+            together.setdefault(name, {})[suffix] = size
+        for name, sizes in together.items():
+            if "" in sizes or MANIFEST_SUFFIX in sizes:
+                yield Copy(name, sizes.get(""), MANIFEST_SUFFIX in sizes, PIN_SUFFIX in sizes)
 
 
 def _ours(listing: Iterable[tuple[str, int]]) -> Iterator[tuple[BackupName, str, int]]:
