@@ -8,7 +8,6 @@ import contextlib
 import http.client
 import json
 import os
-import random
 import shutil
 import signal
 import socket
@@ -17,86 +16,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
+from development import CHECKOUT, Checkout, is_open, new_checkout
 
-CHECKOUT = Path(__file__).resolve().parents[1]
-DEV_SERVICES = CHECKOUT / "scripts/dev_services.py"
 ETERNIA = CHECKOUT / "examples/eternia/eternia.py"
-
-
-@dataclass(frozen=True)
-class Checkout:
-    """A home of its own for the services, with ports of its own."""
-
-    home: Path
-    s3_port: int
-    app_port: int
-
-    def run(self, command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        ports = {"ETERNIA_S3_PORT": str(self.s3_port), "ETERNIA_APP_PORT": str(self.app_port)}
-        return subprocess.run(
-            [sys.executable, str(DEV_SERVICES), command], text=True, capture_output=True, timeout=150,
-            env={**os.environ, "ETERNIA_HOME": str(self.home), **ports, **environment},
-        )
-
-    def succeed(self, command: str, **environment: str) -> str:
-        result = self.run(command, **environment)
-        assert result.returncode == 0, result.stderr
-        return result.stdout
-
-    def fail(self, command: str, **environment: str) -> str:
-        result = self.run(command, **environment)
-        assert result.returncode == 1, result.stdout
-        assert "Traceback" not in result.stderr
-        return result.stderr
-
-    def pid(self, name: str) -> int:
-        pid: int = json.loads((self.home / ".dev" / f"{name}.pid").read_text())["pid"]
-        return pid
-
-    def s3(self) -> Any:
-        """Plain boto3, told nothing but what `env` prints."""
-        lines = self.succeed("env").splitlines()
-        with pytest.MonkeyPatch.context() as patch:
-            for variable in [name for name in os.environ if name.startswith("AWS_")]:
-                patch.delenv(variable)
-            for line in lines:
-                name, value = line.removeprefix("export ").split("=", 1)
-                patch.setenv(name, value)
-            return boto3.Session().client("s3")
-
-
-def new_checkout(home: Path) -> Checkout:
-    candidates = random.sample(range(12000, 18000, 20), k=10)
-    first = next(port for port in candidates if not any(map(is_open, range(port, port + 20))))
-    return Checkout(home, first, first + 19)
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Iterator[Checkout]:
-    made = new_checkout(tmp_path)
-    yield made
-    made.run("down")
-
-
-@pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
-    made = new_checkout(tmp_path_factory.mktemp("services"))
-    try:
-        made.succeed("up")
-        yield made
-    finally:
-        made.run("down")
-
-
-def is_open(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def ask(port: int, request: str) -> Any:

@@ -1,0 +1,27 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from development import Checkout, new_checkout
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Iterator[Checkout]:
+    made = new_checkout(tmp_path)
+    yield made
+    made.run("down")
+
+
+@pytest.fixture(scope="module")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    made = new_checkout(tmp_path_factory.mktemp("services"))
+    try:
+        made.succeed("up")
+        yield made
+    finally:
+        made.run("down")

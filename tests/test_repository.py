@@ -1,0 +1,128 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What must hold of the tree itself: versions, licences, inventories, pins, playbooks."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.eternia.backup.plugins.module_utils.engine import config
+from ansible_collections.eternia.backup.plugins.module_utils.engine.version import VERSION
+from development import CHECKOUT
+
+COLLECTION = CHECKOUT / "collections/ansible_collections/eternia/backup"
+BIN = Path(sys.executable).parent
+ENVIRONMENTS = {
+    # environment: frequency, days kept, where on the host, where in S3
+    "development": ("hourly", 30, CHECKOUT / "backups/development", "development"),
+    "staging": ("daily", 7, Path("/backups"), "staging"),
+    "production": ("hourly", 30, Path("/backups"), "production"),
+}
+
+
+def tracked() -> list[str]:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=CHECKOUT, text=True, capture_output=True, check=True,
+    )
+    return [name for name in listed.stdout.splitlines() if (CHECKOUT / name).is_file()]
+
+
+def inventory(environment: str) -> dict[str, Any]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "ETERNIA_"))}
+    command = [str(BIN / "ansible"), "-i", f"inventories/{environment}", "all", "-m", "ansible.builtin.debug"]
+    command += ["-a", "msg={{ {'backup': backup, 'eternia_environment': eternia_environment, 'eternia_home': eternia_home} }}"]
+    # The one-line callback of the ad-hoc command prints JSON.
+    answered = subprocess.run(
+        command, cwd=CHECKOUT, text=True, capture_output=True, check=True,
+        env={**clean, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"},
+    )
+    found: dict[str, Any] = json.loads(answered.stdout.partition("=> ")[2])["msg"]
+    return found
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_inventory_is_a_configuration_that_the_engine_accepts(environment: str) -> None:
+    found = inventory(environment)
+    assert found["eternia_environment"] == environment
+    parsed = config.parse(found["backup"], environment=environment, host="h", base_dir=found["eternia_home"])
+    assert parsed.cloud is not None
+    assert (parsed.cloud.bucket, parsed.cloud.region) == ("eternia-backups", "us-west-2")
+    expected = ENVIRONMENTS[environment]
+    assert (parsed.frequency, parsed.policy.retention_days, parsed.storage_path, parsed.cloud.prefix) == expected
+
+
+def test_the_default_inventory_is_development() -> None:
+    listed = subprocess.run(
+        [str(BIN / "ansible-inventory"), "--list"], cwd=CHECKOUT, text=True, capture_output=True, check=True
+    )
+    assert json.loads(listed.stdout)["all"]["children"] == ["ungrouped"]
+    assert "eternia-dev" in listed.stdout
+
+
+def test_no_variable_differs_between_environments_outside_of_the_inventories() -> None:
+    for playbook in (*COLLECTION.glob("playbooks/*.yml"), *CHECKOUT.glob("playbooks/*.yml")):
+        assert not re.search(r"\b(development|staging|production)\b", playbook.read_text()), playbook
+
+
+@pytest.mark.parametrize("playbook", sorted(path.name for path in COLLECTION.glob("playbooks/*.yml")))
+def test_playbook_is_imported_by_one_of_the_same_name(playbook: str) -> None:
+    plays = yaml.safe_load((CHECKOUT / "playbooks" / playbook).read_text())
+    assert [play["ansible.builtin.import_playbook"] for play in plays] == [f"eternia.backup.{Path(playbook).stem}"]
+
+
+def test_versions_agree() -> None:
+    assert yaml.safe_load((COLLECTION / "galaxy.yml").read_text())["version"] == VERSION
+
+
+def test_every_module_is_in_the_action_group() -> None:
+    groups = yaml.safe_load((COLLECTION / "meta/runtime.yml").read_text())["action_groups"]
+    assert groups["backup"] == sorted(path.stem for path in COLLECTION.glob("plugins/modules/*.py"))
+
+
+def test_every_program_says_its_licence() -> None:
+    for name in tracked():
+        path = CHECKOUT / name
+        if path.suffix == ".py" and path.stat().st_size and not name.endswith("__init__.py"):
+            assert "SPDX-License-Identifier: GPL-3.0-or-later" in path.read_text()[:400], name
+
+
+def test_modules_are_glue() -> None:
+    for path in COLLECTION.glob("plugins/modules/*.py"):
+        code = path.read_text().partition('RETURN = r"""')[2].partition('"""')[2]
+        lines = [line for line in code.splitlines() if line.strip() and not line.strip().startswith("#")]
+        assert len(lines) < 80, f"{path.name} has {len(lines)} lines of code"
+
+
+def test_the_engine_knows_no_ansible() -> None:
+    for path in (COLLECTION / "plugins/module_utils/engine").rglob("*.py"):
+        assert "ansible" not in re.sub(r'""".*?"""', "", path.read_text(), flags=re.S).lower(), path
+
+
+def test_requirements_are_names_and_versions() -> None:
+    for path in CHECKOUT.glob("requirements/*.txt"):
+        for line in path.read_text().splitlines():
+            assert re.fullmatch(r"#.*|[A-Za-z0-9._-]+==[^\s]+( ; .*)?", line), f"{path.name}: {line}"
+
+
+def test_nothing_names_this_machine_or_a_package_index() -> None:
+    # Written in pieces, so that this file does not find itself.
+    forbidden = re.compile("|".join(["pypi" + r"\.org", "python" + "hosted", "/wo" + "rk/main", "/ro" + r"ot/\."]))
+    for name in tracked():
+        if not name.endswith(("LICENSE", ".png")):
+            assert not forbidden.search((CHECKOUT / name).read_text()), name
+
+
+def test_no_empty_folder_and_no_leftover() -> None:
+    names = tracked()
+    assert not [name for name in names if Path(name).name in (".gitkeep", ".keep")]
+    assert not [name for name in names if re.search(r"ignore-2\.\d+\.txt$", name)]
