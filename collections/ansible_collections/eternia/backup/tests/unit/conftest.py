@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import itertools
 import json
 import os
@@ -17,12 +18,18 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Settings
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 BUCKET = "eternia-tests"
 READY_SECONDS = 30
@@ -30,9 +37,14 @@ READY_SECONDS = 30
 
 @dataclass(frozen=True)
 class ObjectStore:
-    """A running server. `admin` may do everything, `reader` only list and read; both are (access key, secret key)."""
+    """A running server. `admin` may do everything, `reader` only list and read; both are (access key, secret key).
+
+    `authority` is the certificate that `tls_endpoint` shows.
+    """
 
     endpoint: str
+    tls_endpoint: str
+    authority: Path
     admin: tuple[str, str]
     reader: tuple[str, str]
 
@@ -67,7 +79,8 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSto
         _identity("reader", reader, [f"Read:{BUCKET}", f"List:{BUCKET}"]),
     ]
     (folder / "s3.json").write_text(json.dumps({"identities": identities}))
-    port = _free_ports(8)
+    _write_certificate(folder / "certificate.pem", folder / "key.pem")
+    port = _free_ports()
     flags = {
         "dir": folder,
         "ip": "127.0.0.1",
@@ -86,6 +99,9 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSto
         "s3.config": folder / "s3.json",
         "s3.port": port,
         "s3.port.grpc": port + 8,
+        "s3.port.https": port + 9,
+        "s3.cert.file": folder / "certificate.pem",
+        "s3.key.file": folder / "key.pem",
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,
     }
@@ -94,13 +110,14 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSto
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [weed, "mini", *(f"-{name}={value}" for name, value in flags.items())],
-            # It leaves sockets in TMPDIR.
-            env={"HOME": str(folder), "PATH": os.environ["PATH"], "TMPDIR": str(folder)},
+            env={"HOME": str(folder), "PATH": os.environ["PATH"]},
             stdout=log,
             stderr=log,
         )
     try:
-        store = ObjectStore(f"http://127.0.0.1:{port}", admin, reader)
+        store = ObjectStore(
+            f"http://127.0.0.1:{port}", f"https://127.0.0.1:{port + 9}", folder / "certificate.pem", admin, reader
+        )
         _wait_until_ready(f"{store.endpoint}/healthz", process, folder / "log")
         store.client().create_bucket(Bucket=BUCKET)
         yield store
@@ -108,6 +125,10 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSto
         # Its data is thrown away: no need to let it close its books, which takes seconds.
         process.kill()
         process.wait()
+        for taken in (*range(port, port + 10), port + 7 + 10000):
+            # Named after its ports, and left behind even when it is stopped gently.
+            for left in Path("/tmp").glob(f"seaweedfs-*-{taken}.sock"):
+                left.unlink()
 
 
 @pytest.fixture
@@ -146,13 +167,29 @@ def _identity(name: str, keys: tuple[str, str], actions: list[str]) -> dict[str,
     return {"name": name, "credentials": [{"accessKey": keys[0], "secretKey": keys[1]}], "actions": actions}
 
 
-def _free_ports(count: int) -> int:
-    """The first of `count` + 1 free ports in a row, outside the range from which the kernel gives ports to others.
+def _write_certificate(certificate: Path, private_key: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(timezone.utc)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(address, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    certificate.write_bytes(signed.public_bytes(Encoding.PEM))
+    private_key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
-    SeaweedFS takes one more, 10,000 above the volume server's, which is the last but one here.
+
+def _free_ports() -> int:
+    """The first of ten free ports in a row, outside the range from which the kernel gives ports to others.
+
+    SeaweedFS takes one more, 10,000 above the volume server's.
     """
     for base in random.sample(range(20000, 22000, 10), 200):
-        if all(_is_free(port) for port in (*range(base, base + count + 1), base + count - 1 + 10000)):
+        if all(_is_free(port) for port in (*range(base, base + 10), base + 7 + 10000)):
             return base
     raise AssertionError("no free ports between 20000 and 22000")
 

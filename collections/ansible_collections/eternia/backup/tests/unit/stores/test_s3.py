@@ -35,7 +35,8 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 im
 MIB = 1024 * 1024
 NAME = "eternia_backup_20261122_220000.db"
 CLAIM = "eternia_backup.host.json"
-SMALL, LARGE = 100_000, 40 * MIB
+# Whole, and in parts: two of 16 MiB and a rest.
+SMALL, LARGE = 100_000, 32 * MIB + 12_345
 
 
 def backup(folder, size=SMALL, name=NAME, seed=0, algorithm="sha256"):
@@ -214,7 +215,7 @@ def message_of(error, call, *arguments):
     with pytest.raises(error) as caught:
         call(*arguments)
     message = str(caught.value)
-    if os.environ.get("SHOWMSG"): print(message, file=open("/tmp/s3x/msgs","a"))
+    assert ".." not in message
     assert "secret-key" not in message
     assert message.endswith(".")
     return message
@@ -264,6 +265,20 @@ def test_the_settings_can_name_the_checksum(tmp_path, s3_settings, client, check
     path, manifest = backup(tmp_path, size)
     assert store.put(path, manifest).check == check
     assert bytes_at(client, s3_settings) == path.read_bytes()
+
+
+def test_over_tls_the_same_bytes_arrive(tmp_path, s3_settings, object_store, client, monkeypatch):
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(object_store.authority))
+    path, manifest = backup(tmp_path, LARGE)
+    claimed(replace(s3_settings, endpoint_url=object_store.tls_endpoint)).put(path, manifest)
+    assert bytes_at(client, s3_settings) == path.read_bytes()
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(s3_settings, object_store):
+    settings = replace(s3_settings, endpoint_url=object_store.tls_endpoint)
+    message = message_of(StoreError, S3Store(settings).claim, "staging", "web1")
+    assert "certificate verify failed" in message
+    assert "name its authority in AWS_CA_BUNDLE" in message
 
 
 def test_without_awscrt_it_is_sha256_unless_crc64nvme_was_asked_for(tmp_path, s3_settings):
@@ -398,7 +413,9 @@ def test_a_prefix_belongs_to_one_host(s3_settings, client):
         f"{location} belongs to host web1 (environment staging); this is host web2 (environment staging). Give each "
         f"host its own prefix (cloud_backup.prefix), or delete {location}/{CLAIM} if web1 was renamed to web2."
     )
-    assert "(environment production)" in message_of(StoreError, S3Store(s3_settings).claim, "production", "web1")
+    message = message_of(StoreError, S3Store(s3_settings).claim, "production", "web1")
+    assert "this is host web1 (environment production)" in message
+    assert message.endswith(f"delete {location}/{CLAIM} if web1 is no longer in staging.")
     assert bytes_at(client, s3_settings, CLAIM) == b'{"environment": "staging", "host": "web1"}\n'
 
 
@@ -411,14 +428,35 @@ def test_a_claim_that_cannot_be_read_is_named(s3_settings, client):
 def test_a_store_that_ignores_create_only_is_found_out_and_looked_at_first(tmp_path, fake_settings):
     memory = Memory(create_only=False)
     settings = fake_settings(memory)
-    assert S3Store(settings).claim("staging", "web1") is False
+    store = S3Store(settings)
+    assert [store.claim("staging", "web1") for _ in range(2)] == [False, False]
     assert "belongs to host web1" in message_of(StoreError, S3Store(settings).claim, "staging", "web2")
-    store = claimed(settings)
     path, manifest = backup(tmp_path, seed=1)
     assert store.put(path, manifest).create_only is False
     theirs = path.read_bytes()
     assert "is taken" in message_of(NameTakenError, store.put, *backup(tmp_path, seed=2))
     assert memory.objects[f"/bucket/staging/{NAME}"] == theirs
+
+
+@pytest.mark.parametrize(("after", "suffix"), [("head_object", ""), ("put_object", ".manifest.json")])
+def test_where_create_only_is_ignored_the_name_is_looked_at_again_right_before(
+    tmp_path, fake_settings, monkeypatch, after, suffix
+):
+    memory = Memory(create_only=False)
+    store = claimed(fake_settings(memory))
+    taken = f"/bucket/staging/{NAME}{suffix}"
+    call = store._client.call
+
+    def call_and_then_somebody_else(operation, key, **params):
+        try:
+            return call(operation, key, **params)
+        finally:
+            if operation == after:
+                memory.objects.setdefault(taken, b"theirs")
+
+    monkeypatch.setattr(store._client, "call", call_and_then_somebody_else)
+    assert "is taken" in message_of(NameTakenError, store.put, *backup(tmp_path))
+    assert memory.objects[taken] == b"theirs"
 
 
 def test_the_listing_knows_ours_from_foreign(tmp_path, s3_settings, client):
@@ -496,7 +534,7 @@ def test_a_key_that_cannot_be_deleted_is_named(fake_settings):
     error = f"<Error><Key>staging/{NAME}</Key><Code>AccessDenied</Code><Message>No.</Message></Error>"
     answers = {"DELETE": (204, {}, b""), "POST": (200, {}, f"<DeleteResult>{error}</DeleteResult>".encode())}
     message = message_of(StoreError, S3Store(fake_settings(lambda method, *_: answers[method])).remove, parse(NAME))
-    assert message.startswith(f"Deleting s3://bucket/staging/{NAME} failed: access denied (AccessDenied: No.). Allow s3:D")
+    assert message.startswith(f"Deleting s3://bucket/staging/{NAME} failed: access denied (AccessDenied: No). Allow ")
 
 
 def test_what_is_not_there_is_not_found(s3_settings):
@@ -527,7 +565,7 @@ def test_a_wrong_key_names_the_file_to_correct(s3_settings, object_store, creden
     message = message_of(StoreError, store.claim, "staging", "web1")
     assert "wrong key: " in message
     assert reason in message
-    assert f"Correct {path}." in message
+    assert f"Correct it in {path}." in message
 
 
 def test_access_denied_names_the_action_and_the_key(s3_settings, object_store, credentials_file):
@@ -541,10 +579,15 @@ def test_access_denied_names_the_action_and_the_key(s3_settings, object_store, c
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (None, "no credentials were found"),
-        ("[other]\naws_access_key_id = a\naws_secret_access_key = b-secret-key\n", "no credentials were found"),
+        (None, "there is no access key in"),
+        ("[other]\naws_access_key_id = a\naws_secret_access_key = b-secret-key\n", "there is no access key in"),
         ("[default]\naws_access_key_id = a\n", "the credentials are not whole"),
         ("[default]\naws_access_key_id b-secret-key\n", "cannot be made"),
+        (
+            "[default]\naws_access_key_id = a\naws_secret_access_key = b-secret-key\n"
+            "aws_session_token = c-secret-key\n  d-secret-key\n",
+            "could not be sent whole (ValueError)",
+        ),
     ],
 )
 def test_unusable_credentials_name_the_file(s3_settings, tmp_path, monkeypatch, content, expected):
@@ -583,14 +626,14 @@ def test_an_endpoint_that_is_no_address(s3_settings, endpoint):
 @pytest.mark.parametrize(
     ("status", "code", "options", "expected"),
     [
-        (301, "PermanentRedirect", {"headers": {"x-amz-bucket-region": "eu-west-1"}}, "not in region us-west-2 but in eu"),
-        (400, "AuthorizationHeaderMalformed", {"more": "<Region>eu-west-1</Region>"}, "not in region us-west-2 but in eu"),
-        (400, "IllegalLocationConstraintException", {}, "not in region us-west-2 (Because.). Correct cloud_backup.region"),
+        (301, "PermanentRedirect", {"headers": {"x-amz-bucket-region": "eu-west-1"}}, "than us-west-2: eu-west-1. "),
+        (400, "AuthorizationHeaderMalformed", {"more": "<Region>eu-west-1</Region>"}, "than us-west-2: eu-west-1. "),
+        (400, "IllegalLocationConstraintException", {}, "than us-west-2 (Because). Correct cloud_backup.region"),
         (403, "AccessDenied", {}, "Allow s3:GetObject"),
-        (400, "ExpiredToken", {}, "the session token has expired. Renew /"),
+        (400, "ExpiredToken", {}, "the session token has expired. Renew it in /"),
         (403, "RequestTimeTooSkewed", {}, "Set the clock"),
         (403, "InvalidObjectState", {}, "Restore it there first"),
-        (503, "SlowDown", {}, "overloaded or down for the moment (SlowDown: Because.)"),
+        (503, "SlowDown", {}, "overloaded or down for the moment (SlowDown: Because)"),
         (507, "InsufficientStorage", {}, "Make room there"),
         (400, "SomethingNew", {}, "SomethingNew: Because."),
     ],

@@ -68,6 +68,7 @@ class S3Store:
         Some stores answer 200 to a conditional put and overwrite all the same; here that changes no byte. Returns False
         for those. Raises StoreError where the prefix belongs to another host.
         """
+        self._create_only = None
         raw = self._get(_CLAIM)
         if raw is None:
             raw = json.dumps({"environment": environment, "host": host}).encode() + b"\n"
@@ -76,10 +77,11 @@ class S3Store:
             raw = self._get(_CLAIM) or raw
         other, elsewhere = self._owner(raw)
         if (other, elsewhere) != (host, environment):
+            moved = f"{other} was renamed to {host}" if other != host else f"{host} is no longer in {elsewhere}"
             raise StoreError(
                 f"{self._client.location(self._settings.prefix)} belongs to host {other} (environment {elsewhere}); "
                 f"this is host {host} (environment {environment}). Give each host its own prefix "
-                f"(cloud_backup.prefix), or delete {self.location(_CLAIM)} if {other} was renamed to {host}."
+                f"(cloud_backup.prefix), or delete {self.location(_CLAIM)} if {moved}."
             )
         self._create_only = not self._created(_CLAIM, raw)
         return self._create_only
@@ -214,16 +216,16 @@ class S3Store:
         """
         stored = manifest.stored
         if head["ContentLength"] != stored.bytes:
-            return "size", f"it has {head['ContentLength']} bytes, the manifest says {stored.bytes}"
+            return "size", f"it has {head['ContentLength']} bytes, ours {stored.bytes}"
         kept = head.get("ChecksumCRC64NVME")
         if kept and stored.crc64nvme:
-            differs = f"its crc64nvme is {kept}, the manifest says {stored.crc64nvme}"
+            differs = f"its crc64nvme is {kept}, ours {stored.crc64nvme}"
             return (rung or CRC64NVME).check, "" if kept == stored.crc64nvme else differs
         if rung is not None and rung is not CRC64NVME:
             return rung.check, ""
         with self._client.open(self._key(manifest.name)) as body:
             found, _ = digest.of_stream(body, stored.digest.algorithm)
-        differs = f"its {found.algorithm} is {found.value}, the manifest says {stored.digest.value}"
+        differs = f"its {found.algorithm} is {found.value}, ours {stored.digest.value}"
         return f"read back, {found.algorithm}", "" if found == stored.digest else differs
 
     def _put_manifest(self, manifest: Manifest) -> None:

@@ -80,10 +80,10 @@ _BY_STATUS = {
     "507": "QuotaExceeded",
 }
 
-_REGION = "bucket {bucket} is not in region {region}{elsewhere}. Correct cloud_backup.region"
+_REGION = "bucket {bucket} is in another region than {region}{elsewhere}. Correct cloud_backup.region"
 _LATER = (
-    "the store is overloaded or down for the moment ({answer}). Nothing is lost: the local backup is valid, and the "
-    "next run sends what is missing"
+    "the store is overloaded or down for the moment ({answer}). Run again later: what has not been sent lies on the "
+    "host and is sent then"
 )
 _CHANGED = (
     "the checksum was refused: the bytes that arrived are not those the manifest describes, so they changed on the "
@@ -97,10 +97,10 @@ _ADVICE = {
     "PermanentRedirect": _REGION,
     "AuthorizationHeaderMalformed": _REGION,
     "IllegalLocationConstraintException": _REGION,
-    "InvalidAccessKeyId": "wrong key: {endpoint} does not know the access key. Correct {credentials}",
-    "SignatureDoesNotMatch": "wrong key: the secret key does not belong to the access key. Correct {credentials}",
-    "AccessDenied": "access denied ({answer}). Allow {action} there to the owner of {credentials}",
-    "ExpiredToken": "the session token has expired. Renew {credentials}",
+    "InvalidAccessKeyId": "wrong key: {endpoint} does not know the access key. Correct it in {credentials}",
+    "SignatureDoesNotMatch": "wrong key: the secret key does not belong to the access key. Correct it in {credentials}",
+    "AccessDenied": "access denied ({answer}). Allow {action} there to the key in {credentials}",
+    "ExpiredToken": "the session token has expired. Renew it in {credentials}",
     "RequestTimeTooSkewed": "this host's clock and the store's are too far apart. Set the clock (is NTP running?), "
     "then run again",
     "NoSuchKey": "there is no such key",
@@ -117,7 +117,7 @@ _ADVICE = {
     "InsufficientStorage": _FULL,
     "XMinioStorageFull": _FULL,
 }
-_OTHERWISE = "{answer}. The code is explained in the documentation of the store; correct it, then run again"
+_OTHERWISE = "{answer}. Look the code up in the documentation of the store, correct the cause, then run again"
 
 
 class S3Client:
@@ -157,13 +157,13 @@ class S3Client:
 
     def refusal(self, operation: str, key: str, code: str, answer: str, region: str | None = None) -> S3Error:
         """What S3's `code` means here and what to do next. `region` is the one that the answer names, if it does."""
-        code = _BY_STATUS.get(code, code)
+        code, answer = _BY_STATUS.get(code, code), answer.rstrip(".")
         verb, action = _OPERATIONS[operation]
         reason = _ADVICE.get(code, _OTHERWISE).format(
             bucket=self.settings.bucket,
             endpoint=self._endpoint or "AWS",
-            region=self.settings.region or "that of the environment",
-            elsewhere=f" but in {region}" if region else f" ({answer})",
+            region=self._client.meta.region_name,
+            elsewhere=f": {region}" if region else f" ({answer})",
             answer=f"{code}: {answer}",
             action=action,
             credentials=self._credentials,
@@ -172,7 +172,7 @@ class S3Client:
 
     @property
     def _credentials(self) -> str:
-        return str(self.settings.credentials_file or "the credentials (environment, profile or instance role)")
+        return str(self.settings.credentials_file or "the environment, the profile or the instance role")
 
     @cached_property
     def _client(self) -> Any:
@@ -215,31 +215,32 @@ class S3Client:
     def _unanswered(self, key: str, failure: str, exc: Exception) -> S3Error:
         from botocore import exceptions as botocore
 
-        endpoint = self._endpoint or "AWS"
+        endpoint, answer = self._endpoint or "AWS", str(exc).rstrip(".")
         if isinstance(exc, botocore.SSLError):
-            advice = f"{exc}. Correct the certificate of {endpoint}, or name its authority in AWS_CA_BUNDLE"
+            advice = f"{answer}. Correct the certificate of {endpoint}, or name its authority in AWS_CA_BUNDLE"
         elif isinstance(exc, (botocore.NoCredentialsError, botocore.CredentialRetrievalError)):
-            advice = (
-                f"no credentials were found. Put aws_access_key_id and aws_secret_access_key into {self._credentials}"
-            )
+            advice = f"there is no access key in {self._credentials}. Put one there, with its secret key"
         elif isinstance(exc, botocore.PartialCredentialsError):
-            advice = f"the credentials are not whole ({exc}). Complete {self._credentials}"
+            advice = f"the credentials are not whole ({answer}). Complete them in {self._credentials}"
         elif isinstance(exc, botocore.FlexibleChecksumError):
             advice = (
-                f"what arrived has another checksum than the object ({exc}). Run again; if it stays so, it is damaged"
+                f"what arrived has another checksum than the object ({answer}). Run again; if it stays, it is damaged"
             )
         elif type(exc) is botocore.HTTPClientError:
             # The text of an unexpected fault may quote a header, and with it a session token.
             fault = getattr(exc, "kwargs", {}).get("error")
             cause = fault.strerror if isinstance(fault, OSError) and fault.strerror else type(fault).__name__
-            advice = f"the request to {endpoint} could not be sent whole ({cause}). Run again"
+            advice = (
+                f"the request to {endpoint} could not be sent whole ({cause}). Run again; if it stays, look for a line "
+                f"break in {self._credentials}"
+            )
         elif isinstance(exc, (botocore.ConnectionError, botocore.HTTPClientError, botocore.IncompleteReadError)):
             advice = (
-                f"no whole answer from {endpoint} ({exc}). Check that it is up and that cloud_backup.endpoint_url and "
-                "region are right; the next run sends what is missing"
+                f"no whole answer from {endpoint} ({answer}). Check that it is up, and that cloud_backup.endpoint_url "
+                "and region are right, then run again"
             )
         else:
-            advice = f"{exc}. Correct cloud_backup.bucket, region or endpoint_url, or the AWS profile that is in use"
+            advice = f"{answer}. Correct cloud_backup.bucket, region or endpoint_url, or what is in {self._credentials}"
         return S3Error(_without_secrets(f"{failure}: {advice}."))
 
 

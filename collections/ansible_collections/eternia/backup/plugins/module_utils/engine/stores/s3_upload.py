@@ -102,7 +102,7 @@ def send(upload: Upload, rungs: tuple[Rung, ...]) -> Rung:
                         raise
             return _send(upload, file.fileno(), rungs[-1])
     except OSError as exc:
-        raise StoreError(f"{upload.path} cannot be read: {files.reason(exc)}. Correct the rights on it.") from exc
+        raise StoreError(f"{upload.path} cannot be read: {files.reason(exc)}. Put that right, then run again.") from exc
 
 
 def _send(upload: Upload, fd: int, rung: Rung) -> Rung:
