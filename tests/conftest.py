@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,3 +26,12 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
         yield made
     finally:
         made.run("down")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nobody_elses_environment() -> Iterator[None]:
+    """What the person who runs the tests has set for S3 or for the services of this checkout is not for the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in [name for name in os.environ if name.startswith(("AWS_", "ETERNIA_"))]:
+            patch.delenv(variable)
+        yield

@@ -38,13 +38,13 @@ def tracked() -> list[str]:
 
 
 def inventory(environment: str) -> dict[str, Any]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "ETERNIA_"))}
     command = [str(BIN / "ansible"), "-i", f"inventories/{environment}", "all", "-m", "ansible.builtin.debug"]
-    command += ["-a", "msg={{ {'backup': backup, 'eternia_environment': eternia_environment, 'eternia_home': eternia_home} }}"]
+    wanted = ("backup", "eternia_environment", "eternia_home")
+    command += ["-a", "msg={{ {" + ", ".join(f"'{name}': {name}" for name in wanted) + "} }}"]
     # The one-line callback of the ad-hoc command prints JSON.
     answered = subprocess.run(
         command, cwd=CHECKOUT, text=True, capture_output=True, check=True,
-        env={**clean, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"},
+        env={**os.environ, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"},
     )
     found: dict[str, Any] = json.loads(answered.stdout.partition("=> ")[2])["msg"]
     return found

@@ -86,10 +86,11 @@ def plan(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outco
         attempt.settle(BackupName(clock.second(), attempt.source.kind), size)
     else:
         attempt.settle_unchanged(newest)
-    if config.cloud is not None:
+    remote = catalog.remote(config)
+    if remote is not None:
         if newest is None and attempt.outcome.name is not None:
             attempt.outcome.transfers[attempt.outcome.name] = send.planned(size)
-        attempt.outcome.transfers.update(send.plan(config, config.cloud, attempt.local, now=clock.now()))
+        attempt.outcome.transfers.update(send.plan(config, attempt.local, remote, now=clock.now()))
     return attempt.outcome
 
 
@@ -113,12 +114,12 @@ def run(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcom
             local.mark_seen(newest.backup_name, clock.now(), staging=staging)
             attempt.settle_unchanged(newest)
             log.info(f"{attempt.source.path} is unchanged since {outcome.name}")
-        if config.cloud is not None:
-            sent = send.run(
-                config, config.cloud, local, now=clock.now(), fresh=outcome.name, warn=outcome.warn
-            )
-            for one, transfer in sent:
-                outcome.transfers[one] = transfer
+        remote = catalog.remote(config)
+        if remote is not None:
+            sending = send.run(config, local, remote, now=clock.now(), fresh=outcome.name, warn=outcome.warn)
+            # One at a time, so that after a failure the outcome holds what was sent before it.
+            for sent, transfer in sending:
+                outcome.transfers[sent] = transfer
     return outcome
 
 
@@ -176,7 +177,7 @@ class _Attempt:
         self.outcome.previous = None if newest is None else newest.name
         self._skip_unchanged = skip_unchanged
 
-    def newest_if_unchanged(self, digest_now: Callable[[str], Digest]) -> Manifest | None:
+    def newest_if_unchanged(self, digest_now: Callable[[str], Digest | None]) -> Manifest | None:
         """The newest verified backup's manifest, where the caller asked for it and the source still has its content."""
         if not self._skip_unchanged or self.outcome.previous is None:
             return None

@@ -49,12 +49,15 @@ def local(config: Config) -> LocalStore:
     return LocalStore(config.storage_path)
 
 
+def remote(config: Config) -> S3Store | None:
+    """The store in S3, None where backups stay on the host."""
+    return None if config.cloud is None else S3Store(config.cloud)
+
+
 def stores(config: Config) -> list[Store]:
     """The stores that backups go to, in the order they go there: local first."""
-    found: list[Store] = [local(config)]
-    if config.cloud is not None:
-        found.append(S3Store(config.cloud))
-    return found
+    away = remote(config)
+    return [local(config)] if away is None else [local(config), away]
 
 
 def legacy_stores(config: Config) -> list[LocalStore]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -31,9 +31,10 @@ def plan(config: Config, *, now: datetime, upcoming: Collection[BackupName] = ()
     """Judge the backups of every store, reading only. Raises StoreError.
 
     `upcoming` are backups that a run planned just now would bring to every store first: they count as if they were
-    there, and the record of the run before no longer matters.
+    there, and that run would put right what keeps pruning from happening now.
     """
-    return _judge(catalog.stores(config), config, now, upcoming)
+    obstacles = _obstacles(config)
+    return _judge(config, now, {} if upcoming else obstacles, upcoming)
 
 
 def run(config: Config, *, now: datetime) -> list[Verdict]:
@@ -41,26 +42,34 @@ def run(config: Config, *, now: datetime) -> list[Verdict]:
     with ExitStack() as held:
         if config.storage_path.is_dir():
             held.enter_context(lock.held(config.storage_path))
-        stores = catalog.stores(config)
-        verdicts = _judge(stores, config, now)
-        for store in stores:
+        verdicts = _judge(config, now, _obstacles(config))
+        for store in catalog.stores(config):
             _remove(store, [one for one in verdicts if one.store == store.name and not one.decision.keep])
         return verdicts
 
 
+def _obstacles(config: Config) -> dict[str, str]:
+    """Why nothing may be removed from a store now, by the store's name. Raises StoreError for another host's prefix."""
+    trouble = record.trouble(config.storage_path)
+    found = {} if trouble is None else {store.name: trouble for store in catalog.stores(config)}
+    remote = catalog.remote(config)
+    if remote is not None and not remote.claimed(config.environment, config.host):
+        found.setdefault(remote.name, "no backup run of this host has claimed the prefix yet")
+    return found
+
+
 def _judge(
-    stores: Iterable[Store], config: Config, now: datetime, upcoming: Collection[BackupName] = ()
+    config: Config, now: datetime, obstacles: Mapping[str, str], upcoming: Collection[BackupName] = ()
 ) -> list[Verdict]:
     # Every store is listed before the first judgement: a pin counts wherever it lies.
-    listed = [(store, _with(store.copies(), upcoming)) for store in stores]
+    listed = [(store, _with(store.copies(), upcoming)) for store in catalog.stores(config)]
     pinned = {copy.name for _, copies in listed for copy in copies if copy.pinned}
-    trouble = None if upcoming else record.trouble(config.storage_path)
     verdicts = []
     for store, copies in listed:
         marked = [replace(copy, pinned=True) if copy.name in pinned else copy for copy in copies]
         for decision in apply_policy(marked, config.policy, now):
-            if trouble is not None:
-                decision = Decision(decision.copy, True, (f"nothing is removed: {trouble}",))
+            if store.name in obstacles:
+                decision = Decision(decision.copy, True, (f"nothing is removed: {obstacles[store.name]}",))
             verdicts.append(Verdict(store.name, store.location(decision.copy.name), decision))
     return verdicts
 

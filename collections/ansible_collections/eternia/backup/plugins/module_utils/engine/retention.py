@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from itertools import groupby
+from itertools import groupby, islice
 from typing import NamedTuple
 
 from .names import DATABASE, STATE
@@ -73,7 +73,7 @@ def apply_policy(copies: Iterable[Copy], policy: Policy, now: datetime) -> list[
 
 
 def _newest_first(copies: Iterable[Copy]) -> list[Copy]:
-    """In the order of names, reversed. One sort for each part, last part first: comparing names is many times slower."""
+    """Names in reverse order. One sort for each part, last part first: comparing whole names is many times slower."""
     ordered = sorted(copies, key=lambda copy: copy.name.encoding, reverse=True)
     ordered.sort(key=lambda copy: copy.name.kind, reverse=True)
     ordered.sort(key=lambda copy: copy.name.created_at.timestamp(), reverse=True)
@@ -154,8 +154,8 @@ def _wanted(moments: list[datetime], grades: list[int], policy: Policy) -> Itera
         return moments[place].isoformat()[:10]
 
     def week(place: int) -> str:
-        year, number, _ = moments[place].isocalendar()
-        return f"{year:04}-W{number:02}"
+        of_year, number, _ = moments[place].isocalendar()
+        return f"{of_year:04}-W{number:02}"
 
     def month(place: int) -> str:
         return moments[place].isoformat()[:7]
@@ -178,21 +178,15 @@ def _fill(rule: str, count: int, bucket_of: Callable[[int], int | str], grades: 
     """
     if count < 1:
         return
-    filled = [0, 0, 0]
-    best = -1
-    for bucket, places in groupby(range(len(grades)), key=bucket_of):
-        best = max(places, key=grades.__getitem__)
-        grade = grades[best]
-        for worth in range(grade + 1):
-            filled[worth] += 1
-        if filled[grade] <= count:
-            yield best, f"{rule} {filled[grade]} of {count}" + (f" ({bucket})" if isinstance(bucket, str) else "")
-        if filled[_VERIFIED] == count:
-            return
-    # The loop ran to its end: fewer than `count` have a verified copy.
-    oldest = max((place for place, grade in enumerate(grades) if grade == _VERIFIED), default=-1)
-    if oldest not in (-1, best):
-        yield oldest, f"{rule} {filled[_VERIFIED]} of {count} (oldest)"
+    for grade in sorted(set(grades), reverse=True):
+        places = [place for place, its in enumerate(grades) if its >= grade]
+        number, best = 0, -1
+        for number, (bucket, members) in enumerate(islice(groupby(places, key=bucket_of), count), start=1):
+            best = max(members, key=grades.__getitem__)
+            if grades[best] == grade:
+                yield best, f"{rule} {number} of {count}" + (f" ({bucket})" if isinstance(bucket, str) else "")
+        if grade == _VERIFIED and number < count and best != places[-1]:
+            yield places[-1], f"{rule} {number} of {count} (oldest)"
 
 
 def _count(number: int, noun: str) -> str:

@@ -15,7 +15,7 @@ from .manifest import Manifest, Transfer
 from .names import BackupName
 from .retention import apply_policy
 from .stores.local import LocalStore
-from .stores.s3 import S3Settings, S3Store
+from .stores.s3 import S3Store
 
 
 def planned(size: int) -> Transfer:
@@ -23,16 +23,17 @@ def planned(size: int) -> Transfer:
     return Transfer(check="", create_only=True, bytes_sent=size)
 
 
-def plan(config: Config, settings: S3Settings, local: LocalStore, *, now: datetime) -> dict[BackupName, Transfer]:
+def plan(config: Config, local: LocalStore, remote: S3Store, *, now: datetime) -> dict[BackupName, Transfer]:
     """What S3 lacks of the local backups, reading only. Raises StoreError."""
-    missing = _missing(config, local, S3Store(settings), now)
+    remote.claimed(config.environment, config.host)
+    missing = _missing(config, local, remote, now)
     return {copy: planned(local.manifest(copy).stored.bytes) for copy in missing}
 
 
 def run(
     config: Config,
-    settings: S3Settings,
     local: LocalStore,
+    remote: S3Store,
     *,
     now: datetime,
     fresh: BackupName | None,
@@ -43,7 +44,6 @@ def run(
     An older backup that has rotted on the disk meanwhile is told by `warn` and left out: it must not keep the next one
     from being sent. `fresh` was proven in this run. Raises StoreError.
     """
-    remote = S3Store(settings)
     if not remote.claim(config.environment, config.host):
         warn(
             f"{remote.location('')} does not keep create-only: it overwrites what it was asked not to. "

@@ -68,12 +68,14 @@ def take(source: Source, target: Path, *, sleep: Callable[[float], None] = time.
         ) from exc
 
 
-def content_digest(source: Source, algorithm: str, *, sleep: Callable[[float], None] = time.sleep) -> Digest:
-    """The digest that a backup taken now would have, without writing anything."""
+def content_digest(source: Source, algorithm: str, *, sleep: Callable[[float], None] = time.sleep) -> Digest | None:
+    """The digest that a backup taken now would have, without writing anything; None where only a copy could tell."""
     examine(source)
     hasher = digest.new(algorithm)
     if source.kind == DATABASE:
         with _pinned(source.path) as pin:
+            if not pin.readable:
+                return None
             for chunk in pin.chunks():
                 hasher.update(chunk)
     else:
@@ -124,7 +126,9 @@ class _Pin:
         step = _CHUNK if pages is None else pages.size
         for start in range(0, self.size, step):
             newer = None if pages is None else pages.get(start // step + 1)
-            yield newer or os.pread(self._database, min(step, self.size - start), start)
+            length = min(step, self.size - start)
+            # The page at 1 GiB is never written: behind the end of the file it is in neither place, and reads as zeros.
+            yield newer or os.pread(self._database, length, start).ljust(length, b"\0")
 
     def _pages(self) -> wal.Pages | None:
         if self.mark is None or self.log is None or not self.mark.log_is_needed:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,7 +94,7 @@ def _meaning(path: Path, exc: sqlite3.Error) -> EngineError:
             f"{path} is locked: another process has held it for more than {BUSY_SECONDS:.0f} seconds. "
             f"Find it with `fuser {path}` and run again when it has let go."
         )
-    if "readonly" in text:
+    if "readonly" in text and os.path.exists(f"{os.path.realpath(path)}-journal"):
         # We only ever read; what SQLite wants to write is the rollback of somebody's unfinished transaction.
         return SourceError(
             f"{path} has a hot journal ({path}-journal): a writer died in the middle of a transaction. "
@@ -101,7 +102,7 @@ def _meaning(path: Path, exc: sqlite3.Error) -> EngineError:
         )
     if "full" in text:
         return StoreError(f"The snapshot of {path} could not be written: {text}. Free some space, then run again.")
-    if "unable to open" in text:
+    if "unable to open" in text or "readonly" in text:
         return SourceError(
             f"{path} cannot be opened: {text}. Run as a user with rights on the file and on its directory "
             f"({path.parent}), where SQLite keeps its -wal and -shm files."

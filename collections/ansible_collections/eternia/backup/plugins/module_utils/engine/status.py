@@ -56,7 +56,13 @@ class Status:
 
 
 def read(config: Config, *, now: datetime, verify: str = "none") -> Status:
-    """List every store and check what is listed: `none`, `manifest` or `full`. Raises StoreError."""
+    """List every store and check what is listed: `none`, `manifest` or `full`.
+
+    Raises StoreError, also where the prefix in S3 belongs to another host: its backups are no comfort to this one.
+    """
+    remote = catalog.remote(config)
+    if remote is not None:
+        remote.claimed(config.environment, config.host)
     stores: dict[str, Store] = {
         store.name: store for store in (*catalog.stores(config), *catalog.legacy_stores(config))
     }

@@ -69,12 +69,21 @@ class S3Store:
         for those. Raises StoreError where the prefix belongs to another host.
         """
         self._create_only = None
+        if not self.claimed(environment, host):
+            # Where another host was faster, what it wrote is what counts.
+            self._created(_CLAIM, _claim(environment, host))
+            self.claimed(environment, host)
+        self._create_only = not self._created(_CLAIM, _claim(environment, host))
+        return self._create_only
+
+    def claimed(self, environment: str, host: str) -> bool:
+        """Whether the prefix is this host's; False where no run has claimed it yet. Reads only.
+
+        Raises StoreError where it belongs to another host.
+        """
         raw = self._get(_CLAIM)
         if raw is None:
-            raw = json.dumps({"environment": environment, "host": host}).encode() + b"\n"
-            # Where another host was faster, what it wrote is what counts.
-            self._created(_CLAIM, raw)
-            raw = self._get(_CLAIM) or raw
+            return False
         other, elsewhere = self._owner(raw)
         if (other, elsewhere) != (host, environment):
             moved = f"{other} was renamed to {host}" if other != host else f"{host} is no longer in {elsewhere}"
@@ -83,8 +92,7 @@ class S3Store:
                 f"this is host {host} (environment {environment}). Give each host its own prefix "
                 f"(cloud_backup.prefix), or delete {self.location(_CLAIM)} if {moved}."
             )
-        self._create_only = not self._created(_CLAIM, raw)
-        return self._create_only
+        return True
 
     def put(self, path: Path, manifest: Manifest) -> Transfer:
         """Bring in the finished file at `path`. `claim` comes first. What lies there already is proven, not sent."""
@@ -253,6 +261,10 @@ def _again_after_conflict(request: Callable[[], T]) -> T:
         if exc.code != "ConditionalRequestConflict":
             raise
         return request()
+
+
+def _claim(environment: str, host: str) -> bytes:
+    return json.dumps({"environment": environment, "host": host}).encode() + b"\n"
 
 
 def _without_none(**options: str | None) -> dict[str, str]:

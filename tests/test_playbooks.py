@@ -1,0 +1,185 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs the real playbooks as an operator would: several hosts, check mode, stale backups, hosts that collide."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import shutil
+import subprocess
+import sys
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from development import CHECKOUT, Checkout
+
+
+class Operator:
+    """Somebody with an inventory of hosts on this machine, each with a home of its own."""
+
+    def __init__(self, services: Checkout, directory: Path) -> None:
+        self.services = services
+        self.directory = directory
+        self.inventory = directory / "hosts.yml"
+        self.credentials = services.home / ".dev/aws/credentials"
+        self.hosts: dict[str, Any] = {}
+
+    def home(self, host: str) -> Path:
+        return self.directory / host
+
+    def add(self, host: str, prefix: str, **backup: Any) -> Path:
+        """Add a host with a copy of the sample application's data; returns the directory of its backups."""
+        data = self.home(host) / "data"
+        data.mkdir(parents=True)
+        for path in (self.services.home / "data").glob("eternia.db*"):
+            shutil.copy(path, data)
+        cloud = {
+            "enabled": True,
+            "bucket": "eternia-backups",
+            "region": "us-west-2",
+            "endpoint_url": f"http://127.0.0.1:{self.services.s3_port}",
+            "prefix": prefix,
+            "credentials_file": str(self.credentials),
+        }
+        self.hosts[host] = {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": sys.executable,
+            "eternia_environment": "staging",
+            "eternia_home": str(self.home(host)),
+            "backup": {"frequency": "hourly", "cloud_backup": cloud, **backup},
+        }
+        self.inventory.write_text(yaml.safe_dump({"all": {"hosts": self.hosts}}))
+        return self.home(host) / "backups/staging"
+
+    def run(self, playbook: str, *options: str) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(self.inventory)]
+        return subprocess.run(
+            [*command, f"playbooks/{playbook}.yml", *options],
+            cwd=CHECKOUT, env={**os.environ, "COLUMNS": "1000"}, text=True, capture_output=True, timeout=300,
+        )
+
+    def succeed(self, playbook: str, *options: str) -> str:
+        result = self.run(playbook, *options)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
+
+    def fail(self, playbook: str, *options: str) -> str:
+        result = self.run(playbook, *options)
+        assert result.returncode == 2, result.stdout + result.stderr
+        return " ".join((result.stdout + result.stderr).split())
+
+    def objects(self) -> list[str]:
+        bucket = self.services.s3()
+        return [entry["Key"] for entry in bucket.list_objects_v2(Bucket="eternia-backups").get("Contents", ())]
+
+
+@pytest.fixture
+def operator(services: Checkout, tmp_path: Path) -> Operator:
+    return Operator(services, tmp_path)
+
+
+def tree(root: Path) -> dict[str, tuple[int, int]]:
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in root.rglob("*")}
+
+
+def make_older(backups: Path, hours: int) -> str:
+    """Give the only backup of a host an older name, with a manifest to match."""
+    (path,) = backups.glob("eternia_backup_*.db")
+    moment = datetime.now(timezone.utc) - timedelta(hours=hours)
+    older = f"eternia_backup_{moment:%Y%m%d_%H%M%S}.db"
+    manifest = json.loads(Path(f"{path}.manifest.json").read_text())
+    manifest.update(name=older, created_at=f"{moment:%Y-%m-%dT%H:%M:%SZ}")
+    Path(f"{path}.manifest.json").unlink()
+    path.rename(backups / older)
+    (backups / f"{older}.manifest.json").write_text(json.dumps(manifest))
+    return older
+
+
+def test_every_host_backs_up_to_its_own_place(operator: Operator) -> None:
+    first, second = operator.add("first", "hosts/first"), operator.add("second", "hosts/second")
+    output = operator.succeed("backup")
+    for host, backups in (("first", first), ("second", second)):
+        (path,) = backups.glob("eternia_backup_*.db")
+        assert f"DONE: {host} has a proven backup" in output
+        assert f"s3://eternia-backups/hosts/{host}/{path.name}" in output
+        assert f"hosts/{host}/{path.name}.manifest.json" in operator.objects()
+    assert "all backups stand" in output
+    listed = operator.succeed("status")
+    assert "first (staging): 1 backups" in listed
+    assert "verified  local + s3" in listed
+
+
+def test_check_mode_shows_the_plan_and_writes_nothing(operator: Operator) -> None:
+    backups = operator.add("planned", "planned")
+    before, keys = tree(operator.home("planned")), operator.objects()
+    output = operator.succeed("backup", "--check", "--diff")
+    assert "PLAN for planned (check mode: nothing was written)" in output
+    assert "+newest backup: eternia_backup_" in output
+    after = tree(operator.home("planned"))
+    # SQLite itself opens its -wal and -shm to read; their bytes stay.
+    assert {name: facts[0] for name, facts in after.items()} == {name: facts[0] for name, facts in before.items()}
+    assert operator.objects() == keys
+    assert not backups.exists()
+
+
+def test_the_plan_to_prune_is_what_the_run_does(operator: Operator) -> None:
+    backups = operator.add("pruned", "pruned", retention_days=1, minimum_kept=1)
+    operator.succeed("backup")
+    older = make_older(backups, hours=50)
+    assert f"would go  {backups / older}: older than 1 day" in operator.succeed("backup", "--check")
+    assert f"removed   {backups / older}: older than 1 day" in operator.succeed("backup")
+    assert not (backups / older).exists()
+
+
+def test_status_names_the_host_that_has_no_backup(operator: Operator) -> None:
+    operator.add("bare", "bare")
+    message = operator.fail("status")
+    assert "bare has no verified backup. Take one: ansible-playbook playbooks/backup.yml --limit bare" in message
+
+
+def test_status_names_the_host_and_the_age_of_a_stale_backup(operator: Operator) -> None:
+    backups = operator.add("late", "late")
+    operator.hosts["late"]["backup"]["cloud_backup"]["enabled"] = False
+    operator.inventory.write_text(yaml.safe_dump({"all": {"hosts": operator.hosts}}))
+    operator.succeed("backup")
+    older = make_older(backups, hours=30)
+    message = operator.fail("status")
+    assert f"late: the newest verified backup, {older}, is 30.0 hours old; hourly allows 1.5." in message
+
+
+def test_a_second_host_under_the_same_prefix_is_refused_with_the_fix(operator: Operator) -> None:
+    operator.add("owner", "shared")
+    operator.succeed("backup")
+    keys = operator.objects()
+    operator.add("intruder", "shared")
+    message = operator.fail("backup", "--limit", "intruder")
+    assert "s3://eternia-backups/shared belongs to host owner" in message
+    assert "Give each host its own prefix (cloud_backup.prefix)" in message
+    assert operator.objects() == keys
+    assert "belongs to host owner" in operator.fail("backup", "--limit", "intruder", "--check")
+    assert "belongs to host owner" in operator.fail("status", "--limit", "intruder")
+
+
+def test_switched_off_means_nothing_is_done(operator: Operator) -> None:
+    backups = operator.add("off", "off", enabled=False)
+    output = operator.succeed("backup")
+    assert "skipped=3" in output
+    assert not backups.exists()
+
+
+def test_no_secret_is_shown_at_any_verbosity(operator: Operator) -> None:
+    operator.add("quiet", "quiet")
+    credentials = configparser.ConfigParser()
+    credentials.read(operator.credentials)
+    secret = credentials["default"]["aws_secret_access_key"]
+    result = operator.run("backup", "-vvvv", "--diff")
+    assert result.returncode == 0
+    assert secret not in result.stdout + result.stderr
+    for path in operator.directory.rglob("*"):
+        assert not path.is_file() or secret.encode() not in path.read_bytes(), path
