@@ -41,6 +41,28 @@ down: $(VENV)/run ## stop them
 env: $(VENV)/run ## the shell lines that point any S3 tool at the embedded store
 	@$(BIN)/python scripts/dev_services.py env
 
+.PHONY: test lint sanity build
+test: lint ## linters, then all tests, the modules against a real S3 server, and the Molecule scenario
+	@$(BIN)/pytest -n 2 --dist loadfile
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test
+
+lint: $(VENV)/test ## the linters alone: ruff, mypy, yamllint, ansible-lint
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/yamllint .
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint
+
+sanity: $(VENV)/test ## all of ansible-test sanity, with no ignore files
+	@$(BIN)/python scripts/sanity.py
+
+build: $(VENV)/test ## build the collection, install the artefact, and prove it
+	@scripts/build.sh
+
+.PHONY: bench
+bench: $(VENV)/run ## measure the figures of docs/benchmarks.md (BENCH_MIB, BENCH_LARGE_MIB, BENCH_RUNS, BENCH_DIR)
+	@PYTHONPATH=collections $(BIN)/python -m benchmarks.run
+
 .PHONY: pins
 pins: ## look for newer versions of what requirements/ pins
 	@$(PYTHON) -m venv build/pins && build/pins/bin/pip install --quiet uv

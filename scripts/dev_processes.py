@@ -32,7 +32,12 @@ def start_detached(command: list[str], *, environment: Mapping[str, str], direct
     """Start a process in a session of its own, its output appended to the log; its pid."""
     with log.open("ab") as output:
         return subprocess.Popen(
-            command, cwd=directory, env=dict(environment), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            command,
+            cwd=directory,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
             start_new_session=True,
         ).pid
 

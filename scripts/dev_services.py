@@ -150,16 +150,29 @@ def object_store(home: Path, port: int) -> Service:
     return Service(
         name="S3 object store",
         command=[
-            str(weed), "-logtostderr=true", "mini", f"-dir={directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+            str(weed),
+            "-logtostderr=true",
+            "mini",
+            f"-dir={directory}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
             *(f"-{part}={number}" for part, number in ports.items()),
-            "-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false", "-master.telemetry=false",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            "-webdav=false",
+            "-admin.ui=false",
+            "-master.telemetry=false",
             # Relative, because the path of a socket may have no more than 107 bytes.
-            "-s3.localSocket=s3.sock", "-filer.localSocket=filer.sock", "-volume.preStopSeconds=0",
+            "-s3.localSocket=s3.sock",
+            "-filer.localSocket=filer.sock",
+            "-volume.preStopSeconds=0",
         ],
         # Nothing of the caller's environment: SeaweedFS reads settings from it, and from files in HOME.
         environment={
-            "PATH": os.defpath, "HOME": str(directory),
-            "AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key,
+            "PATH": os.defpath,
+            "HOME": str(directory),
+            "AWS_ACCESS_KEY_ID": access_key,
+            "AWS_SECRET_ACCESS_KEY": secret_key,
         },
         directory=directory,
         log=home / ".dev/logs/store.log",
@@ -309,8 +322,11 @@ def create_bucket(home: Path, port: int) -> None:
         os.environ.pop(variable, None)
     access_key, secret_key = credentials(home)
     store = boto3.client(
-        "s3", endpoint_url=f"http://127.0.0.1:{port}", region_name=REGION,
-        aws_access_key_id=access_key, aws_secret_access_key=secret_key,
+        "s3",
+        endpoint_url=f"http://127.0.0.1:{port}",
+        region_name=REGION,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
         config=Config(s3={"addressing_style": "path"}, proxies={}),
     )
     try:

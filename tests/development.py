@@ -33,7 +33,10 @@ class Checkout:
     def run(self, command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         ports = {"ETERNIA_S3_PORT": str(self.s3_port), "ETERNIA_APP_PORT": str(self.app_port)}
         return subprocess.run(
-            [sys.executable, str(DEV_SERVICES), command], text=True, capture_output=True, timeout=150,
+            [sys.executable, str(DEV_SERVICES), command],
+            text=True,
+            capture_output=True,
+            timeout=150,
             env={**os.environ, "ETERNIA_HOME": str(self.home), **ports, **environment},
         )
 

@@ -56,8 +56,9 @@ def test_up_makes_the_application_and_the_store_answer(services: Checkout) -> No
 
 def test_env_is_all_that_plain_boto3_needs(services: Checkout) -> None:
     names = [line.split("=")[0] for line in services.succeed("env").splitlines()]
-    assert names == [f"export AWS_{name}" for name in (
-        "ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "ENDPOINT_URL", "DEFAULT_REGION")]
+    assert names == [
+        f"export AWS_{name}" for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "ENDPOINT_URL", "DEFAULT_REGION")
+    ]
     s3 = services.s3()
     s3.put_object(Bucket="eternia-backups", Key="a/key", Body=b"kept")
     assert s3.get_object(Bucket="eternia-backups", Key="a/key")["Body"].read() == b"kept"

@@ -61,7 +61,11 @@ class Operator:
         command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(self.inventory)]
         return subprocess.run(
             [*command, f"playbooks/{playbook}.yml", *options],
-            cwd=CHECKOUT, env={**os.environ, "COLUMNS": "1000"}, text=True, capture_output=True, timeout=300,
+            cwd=CHECKOUT,
+            env={**os.environ, "COLUMNS": "1000"},
+            text=True,
+            capture_output=True,
+            timeout=300,
         )
 
     def succeed(self, playbook: str, *options: str) -> str:

@@ -32,7 +32,10 @@ ENVIRONMENTS = {
 def tracked() -> list[str]:
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=CHECKOUT, text=True, capture_output=True, check=True,
+        cwd=CHECKOUT,
+        text=True,
+        capture_output=True,
+        check=True,
     )
     return [name for name in listed.stdout.splitlines() if (CHECKOUT / name).is_file()]
 
@@ -43,7 +46,11 @@ def inventory(environment: str) -> dict[str, Any]:
     command += ["-a", "msg={{ {" + ", ".join(f"'{name}': {name}" for name in wanted) + "} }}"]
     # The one-line callback of the ad-hoc command prints JSON.
     answered = subprocess.run(
-        command, cwd=CHECKOUT, text=True, capture_output=True, check=True,
+        command,
+        cwd=CHECKOUT,
+        text=True,
+        capture_output=True,
+        check=True,
         env={**os.environ, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"},
     )
     found: dict[str, Any] = json.loads(answered.stdout.partition("=> ")[2])["msg"]

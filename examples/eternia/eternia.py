@@ -26,8 +26,14 @@ VERSION = "1.0.0"
 SEEDED_SAVES = 1900  # a first database of about 1 MB
 ZONES = ["Amber Archive", "Basalt Garden", "Choir of Glass", "Drowned Orchard", "Fog Harbour", "Salt Cathedral"]
 EMOTIONS = ["wonder", "grief", "curiosity", "calm", "longing", "dread", "joy", "resolve", "tenderness", "awe"]
-SIGHTS = ["a staircase that ends in the sky", "three lamps nobody had lit", "a door painted on the rain",
-          "an orchard growing under still water", "letters in a hand I almost know", "a bird made of folded maps"]
+SIGHTS = [
+    "a staircase that ends in the sky",
+    "three lamps nobody had lit",
+    "a door painted on the rain",
+    "an orchard growing under still water",
+    "letters in a hand I almost know",
+    "a bird made of folded maps",
+]
 FEELINGS = ["I stayed until the light changed.", "It felt like being remembered.", "I did not dare to touch it."]
 MODIFIERS = [("weather", "slow rain"), ("time", "minutes stretch"), ("gravity", "steps land softly"), ("sound", "echo")]
 MAXIMA = {"max_memories": 1000, "max_discoveries": 500, "max_explored_zones": 200, "max_checkpoints": 50}
@@ -67,17 +73,32 @@ def imagine_save(number: int, at: datetime) -> dict[str, Any]:
     kind, effect = rng.choice(MODIFIERS)
     modifier = {"type": kind, "effect": effect, "timestamp": when}
     discovery = {"name": rng.choice(SIGHTS), "category": "artefact", "timestamp": when}
-    checkpoint = {"path": f"artifacts/checkpoints/world_{number:08d}.json", "kind": "auto", "label": f"In the {zone}",
-                  "created_at": when, "target_path": None}
+    checkpoint = {
+        "path": f"artifacts/checkpoints/world_{number:08d}.json",
+        "kind": "auto",
+        "label": f"In the {zone}",
+        "created_at": when,
+        "target_path": None,
+    }
     return {
-        "timestamp": when, "version": VERSION, "last_zone": zone, **MAXIMA,
-        "last_intensity": round(rng.random(), 3), "last_dominance": round(rng.random(), 3),
+        "timestamp": when,
+        "version": VERSION,
+        "last_zone": zone,
+        **MAXIMA,
+        "last_intensity": round(rng.random(), 3),
+        "last_dominance": round(rng.random(), 3),
         "emotion": {"name": emotion, "valence": round(rng.uniform(-1, 1), 3)},
         "evolution": {"intellect": number, "senses": round(number / 3, 1)},  # this is how a snapshot counts its saves
-        "explored_zones": [zone], "modifiers": {zone: [modifier]} if rng.random() < 0.3 else {},
-        "memories": [{"description": f"In the {zone} I found {rng.choice(SIGHTS)}. {rng.choice(FEELINGS)}",
-                      "emotional_quality": rng.choice(EMOTIONS), "clarity": round(rng.random(), 3)}
-                     for _ in range(rng.randint(1, 2))],
+        "explored_zones": [zone],
+        "modifiers": {zone: [modifier]} if rng.random() < 0.3 else {},
+        "memories": [
+            {
+                "description": f"In the {zone} I found {rng.choice(SIGHTS)}. {rng.choice(FEELINGS)}",
+                "emotional_quality": rng.choice(EMOTIONS),
+                "clarity": round(rng.random(), 3),
+            }
+            for _ in range(rng.randint(1, 2))
+        ],
         "discoveries": [discovery] if rng.random() < 0.3 else [],
         "checkpoints": [checkpoint] if number % 25 == 0 else [],
     }
@@ -133,8 +154,18 @@ class DatabaseWorld:
         save = imagine_save(number, at)
         when, zone, data = save["timestamp"], save["last_zone"], json.dumps({"zone": save["last_zone"]})
         rows = {
-            "state": [(VERSION, when, json.dumps(save["emotion"]), save["last_intensity"], save["last_dominance"],
-                       zone, json.dumps(save["evolution"]), *MAXIMA.values())],
+            "state": [
+                (
+                    VERSION,
+                    when,
+                    json.dumps(save["emotion"]),
+                    save["last_intensity"],
+                    save["last_dominance"],
+                    zone,
+                    json.dumps(save["evolution"]),
+                    *MAXIMA.values(),
+                )
+            ],
             "memories": [(*memory.values(), when, data) for memory in save["memories"]],
             "discoveries": [(*discovery.values(), data) for discovery in save["discoveries"]],
             "explored_zones": [(name, when) for name in save["explored_zones"]],

@@ -34,7 +34,9 @@ def prove(path: Path, bucket: boto3.session.Session.resource) -> int:
     assert sent == manifest
     database = sqlite3.connect(f"file:{path}?immutable=1", uri=True)
     assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    tables = {name: database.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in manifest["source"]["tables"]}
+    tables = {
+        name: database.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in manifest["source"]["tables"]
+    }
     assert tables == manifest["source"]["tables"]
     saves = database.execute("SELECT count(*), max(id) FROM state").fetchone()
     assert saves[0] == saves[1], f"the saves have gaps: {saves}"

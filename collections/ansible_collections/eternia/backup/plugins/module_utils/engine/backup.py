@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -80,7 +80,7 @@ def plan(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outco
     attempt = _Attempt(config, clock, skip_unchanged)
     size = source.examine(attempt.source)
     newest = attempt.newest_if_unchanged(
-        lambda algorithm: snapshot.content_digest(attempt.source, algorithm, sleep=clock.sleep)
+        lambda: snapshot.content_digest(attempt.source, digest.preferred_algorithm(), sleep=clock.sleep)
     )
     if newest is None:
         attempt.settle(BackupName(clock.second(), attempt.source.kind), size)
@@ -98,14 +98,19 @@ def run(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcom
     """Take a backup and bring it to every store. Raises RunFailedError; LockedError where another run goes on."""
     files.make_private_dirs(config.storage_path)
     local = catalog.local(config)
-    with lock.held(config.storage_path), local.staging() as staging, _recorded(config, clock, staging) as outcome:
+    with ExitStack() as held:
+        held.enter_context(lock.held(config.storage_path))
+        # That the last run went well is no longer the last word, whatever becomes of this one.
+        record.withdraw(config.storage_path)
+        staging = held.enter_context(local.staging())
+        outcome = held.enter_context(_recorded(config, clock, staging))
         attempt = _Attempt(config, clock, skip_unchanged, outcome)
         name = attempt.free_name()
         attempt.warn_of_the_clock(name)
         taken = snapshot.take(attempt.source, staging / str(name), sleep=clock.sleep)
         outcome.pinned_seconds = taken.pinned_seconds
         manifest = _prove(config, name, taken, clock)
-        newest = attempt.newest_if_unchanged(lambda _: manifest.content.digest)
+        newest = attempt.newest_if_unchanged(lambda: manifest.content.digest)
         if newest is None:
             local.put(taken.path, manifest)
             attempt.settle(name, manifest.stored.bytes, manifest)
@@ -143,14 +148,20 @@ def _recorded(config: Config, clock: Clock, staging: Path) -> Iterator[Outcome]:
 
 def _prove(config: Config, name: BackupName, taken: Snapshot, clock: Clock) -> Manifest:
     """Check the snapshot, compare it with its source, hash it and put it on the disk, all side by side."""
-    with ThreadPoolExecutor(max_workers=3) as pool:
-        flushing = pool.submit(files.fsync_path, taken.path)
-        checking = pool.submit(verify.check, taken.path, name.kind, config.verify)
-        comparing = pool.submit(verify.facts, taken.path, name.kind)
-        content, stored = digest.of_file(taken.path, digest.preferred_algorithm())
-        checking.result()
-        verify.same_facts(taken.path, comparing.result(), taken.facts)
-        flushing.result()
+    try:
+        with ThreadPoolExecutor(max_workers=3) as pool:
+            flushing = pool.submit(files.fsync_path, taken.path)
+            checking = pool.submit(verify.check, taken.path, name.kind, config.verify)
+            comparing = pool.submit(verify.facts, taken.path, name.kind)
+            content, stored = digest.of_file(taken.path, digest.preferred_algorithm())
+            checking.result()
+            verify.same_facts(taken.path, comparing.result(), taken.facts)
+            flushing.result()
+    except OSError as exc:
+        raise StoreError(
+            f"The snapshot {taken.path} could not be checked and put on the disk: {files.reason(exc)}. "
+            "Nothing was stored; free some space or look at the disk, then run again."
+        ) from exc
     return Manifest(
         name=str(name),
         kind=name.kind,
@@ -175,23 +186,32 @@ class _Attempt:
         self.source = source.resolve(config, backed_up={backup.name.kind for backup in known})
         newest = catalog.newest_verified(known, self.source.kind)
         self.outcome.previous = None if newest is None else newest.name
+        self._newest = newest
         self._skip_unchanged = skip_unchanged
 
-    def newest_if_unchanged(self, digest_now: Callable[[str], Digest | None]) -> Manifest | None:
-        """The newest verified backup's manifest, where the caller asked for it and the source still has its content."""
-        if not self._skip_unchanged or self.outcome.previous is None:
+    def newest_if_unchanged(self, digest_now: Callable[[], Digest | None]) -> Manifest | None:
+        """The newest verified backup's manifest, where the caller asked for it and the source still has its content.
+
+        A backup that is no longer whole is no reason to do without a new one.
+        """
+        if not self._skip_unchanged or self._newest is None:
             return None
         try:
-            newest = self.local.manifest(self.outcome.previous)
-        except DamagedError:
+            newest = self.local.manifest(self._newest.name)
+            if digest_now() != newest.content.digest:
+                return None
+            verify.in_store(self.local, self._newest.copies[self.local.name], "full")
+        except DamagedError as exc:
+            self.outcome.warn(str(exc))
             return None
-        return newest if digest_now(newest.content.digest.algorithm) == newest.content.digest else None
+        return newest
 
     def free_name(self) -> BackupName:
         """The name of this second; where it is taken, the name of the next."""
         while True:
             name = BackupName(self._clock.second(), self.source.kind)
-            if not os.path.lexists(self.local.path / str(name)):
+            taken = (os.path.lexists(self.local.path / f"{name}{suffix}") for suffix in ("", *names.SIDECAR_SUFFIXES))
+            if not any(taken):
                 return name
             self._clock.sleep(1 - self._clock.now().microsecond / 1e6)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import LockedError, StoreError
@@ -36,8 +36,10 @@ def held(storage_path: Path) -> Iterator[None]:
             raise LockedError(
                 f"Another run (process {holder}) works on {storage_path}. Wait for it to end, then run again."
             ) from exc
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        # Only a help for whoever finds the lock taken: a full disk must not keep anybody from holding it.
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)

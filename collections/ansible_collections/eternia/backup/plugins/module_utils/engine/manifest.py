@@ -137,9 +137,7 @@ def from_json(raw: bytes, *, name: BackupName, where: str) -> Manifest:
         )
     try:
         manifest = _from_fields(fields)
-        consistent = (
-            manifest.name == str(name) and manifest.kind == name.kind and manifest.backup_name == name
-        )
+        consistent = manifest.name == str(name) and manifest.kind == name.kind and manifest.backup_name == name
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise DamagedError(
             f"{where} is not a whole manifest ({type(exc).__name__}: {exc}). "

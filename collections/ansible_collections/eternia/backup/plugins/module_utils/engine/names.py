@@ -44,7 +44,9 @@ class BackupName:
 
     def __str__(self) -> str:
         stem, extension = ("eternia_backup", "db") if self.kind == DATABASE else ("eternia_state", "json")
-        return ".".join((f"{stem}_{self.created_at:%Y%m%d_%H%M%S}", extension, *self.encoding))
+        # isoformat, because strftime does not fill a year before 1000 with zeros.
+        date, time = self.created_at.isoformat()[:19].replace("-", "").replace(":", "").split("T")
+        return ".".join((f"{stem}_{date}_{time}", extension, *self.encoding))
 
 
 def parse(text: str) -> BackupName | None:
@@ -81,9 +83,12 @@ def parse_with_sidecar(text: str) -> tuple[BackupName, str] | None:
 
 def iso(moment: datetime) -> str:
     """A UTC time as people and manifests read it: `2026-11-22T22:00:00Z`."""
-    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(timezone.utc).isoformat()[:19] + "Z"
 
 
 def from_iso(text: str) -> datetime:
     """The reverse of `iso`. Raises ValueError where the text is anything else."""
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+    moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+    if iso(moment) != text:
+        raise ValueError(f"{text!r} is not a time of the form 2026-11-22T22:00:00Z")
+    return moment

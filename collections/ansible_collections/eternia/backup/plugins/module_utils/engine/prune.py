@@ -63,7 +63,7 @@ def _judge(
 ) -> list[Verdict]:
     # Every store is listed before the first judgement: a pin counts wherever it lies.
     listed = [(store, _with(store.copies(), upcoming)) for store in catalog.stores(config)]
-    pinned = {copy.name for _, copies in listed for copy in copies if copy.pinned}
+    pinned = {copy.name for _store, copies in listed for copy in copies if copy.pinned}
     verdicts = []
     for store, copies in listed:
         marked = [replace(copy, pinned=True) if copy.name in pinned else copy for copy in copies]

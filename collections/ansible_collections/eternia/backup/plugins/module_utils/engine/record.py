@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -17,6 +19,13 @@ _NAME = "last-run.json"
 RUNNING = "running"
 SUCCEEDED = "succeeded"
 FAILED = "failed"
+
+
+def withdraw(storage_path: Path) -> None:
+    """Take back what the record says of an earlier run, if there is one. Needs no space on the disk."""
+    with suppress(OSError):
+        flags = os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        os.close(os.open(storage_path / _NAME, flags))
 
 
 def write(storage_path: Path, result: str, now: datetime, *, staging: Path, error: str = "") -> None:

@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from typing import NamedTuple
 
 from .names import DATABASE, STATE
@@ -89,19 +88,19 @@ def _judge(copies: list[Copy], policy: Policy, now: datetime) -> Iterator[Decisi
 
     past, moments = copies[future:], moments[future:]
     grades = [_VERIFIED if copy.verified else _NOTHING if copy.bytes is None else _DATA for copy in past]
-    reasons = defaultdict(list)
-    for place, reason in (*_always_kept(grades, policy), *_wanted(moments, grades, policy)):
-        reasons[place].append(reason)
+    reasons: dict[int, tuple[str, ...]] = {}
+    for place, reason in chain(_always_kept(grades, policy), _wanted(moments, grades, policy)):
+        reasons[place] = (*reasons.get(place, ()), reason)
 
     of_all = _kept_whatever_its_age(grades, policy)
     oldest, of_young = _kept_by_age(policy, now)
     goes = (_removed(policy),)
     for place, (copy, moment) in enumerate(zip(past, moments)):
-        kept = of_all + of_young if moment >= oldest else of_all
-        if place in reasons:
-            kept = (*reasons[place], *kept)
+        kept = reasons.get(place, ()) + of_all
+        if moment >= oldest:
+            kept += of_young
         if copy.pinned:
-            kept = ("pinned", *kept)
+            kept += ("pinned",)
         yield Decision(copy, bool(kept), kept or goes)
 
 
@@ -154,7 +153,7 @@ def _wanted(moments: list[datetime], grades: list[int], policy: Policy) -> Itera
         return moments[place].isoformat()[:10]
 
     def week(place: int) -> str:
-        of_year, number, _ = moments[place].isocalendar()
+        of_year, number = moments[place].isocalendar()[:2]
         return f"{of_year:04}-W{number:02}"
 
     def month(place: int) -> str:

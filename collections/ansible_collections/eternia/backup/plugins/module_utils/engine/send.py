@@ -71,7 +71,7 @@ def _missing(config: Config, local: LocalStore, remote: S3Store, now: datetime) 
 
 def _require_whole(local: LocalStore, name: BackupName, manifest: Manifest) -> None:
     with local.open(name) as stream:
-        found, _ = digest.of_stream(stream, manifest.stored.digest.algorithm)
+        found = digest.of_stream(stream, manifest.stored.digest.algorithm)[0]
     if found != manifest.stored.digest:
         raise DamagedError(
             f"{local.location(name)} is damaged: its digest is {found.value}, its manifest says "

@@ -171,7 +171,7 @@ def _begin(connection: sqlite3.Connection) -> None:
 
 def _begin_at_mark(connection: sqlite3.Connection, index: int) -> wal.Mark | None:
     """Begin the read transaction between two equal readings of the index: that is its mark."""
-    for _ in range(_PIN_ATTEMPTS):
+    for _attempt in range(_PIN_ATTEMPTS):
         before = wal.read_mark(index)
         _begin(connection)
         after = wal.read_mark(index)
@@ -239,7 +239,7 @@ def _take_state(path: Path, target: Path, sleep: Callable[[float], None]) -> Sna
 def _stable_state(path: Path, sleep: Callable[[float], None]) -> tuple[bytes, dict[str, Any]]:
     """Read a state that may be rewritten while we read: take what is whole, and the same a moment later."""
     trouble: DamagedError | None = None
-    for _ in range(_STATE_ATTEMPTS):
+    for _attempt in range(_STATE_ATTEMPTS):
         raw = _read(path)
         sleep(_STATE_PAUSE)
         if _read(path) != raw:

@@ -72,7 +72,7 @@ def facts(connection: sqlite3.Connection) -> dict[str, Any]:
     ).fetchall()
     tables = [
         name
-        for kind, name, _, sql in schema
+        for kind, name, _table, sql in schema
         if kind == "table" and not name.startswith("sqlite_") and not sql.upper().startswith("CREATE VIRTUAL TABLE")
     ]
     return {

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 
 from .errors import SourceError
 
-_INDEX_HEADER = struct.Struct("=IIIBBHII8s8s8s")
+# Of both headers only what is read here is taken apart; `x` passes over the rest.
+_INDEX_HEADER = struct.Struct("=12xBxHII8x8s8x")
 _BACKFILLED = struct.Struct("=I")
 _LOG_HEADER_BYTES = 32
-_FRAME_HEADER = struct.Struct(">II8s8s")
+_FRAME_HEADER = struct.Struct(">I4x8s8x")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def read_mark(index: int) -> Mark | None:
     raw = os.pread(index, 2 * size + _BACKFILLED.size, 0)
     if len(raw) < 2 * size + _BACKFILLED.size or raw[:size] != raw[size : 2 * size]:
         return None
-    _, _, _, ready, _, page_size, frames, pages, _, salts, _ = _INDEX_HEADER.unpack_from(raw)
+    ready, page_size, frames, pages, salts = _INDEX_HEADER.unpack_from(raw)
     if not ready:
         return None
     (backfilled,) = _BACKFILLED.unpack_from(raw, 2 * size)
@@ -88,7 +89,7 @@ class Pages:
     def _page_of(self, frame: int) -> int:
         header = os.pread(self._log, _FRAME_HEADER.size, self._offset(frame))
         if len(header) == _FRAME_HEADER.size:
-            page, _, salts, _ = _FRAME_HEADER.unpack(header)
+            page, salts = _FRAME_HEADER.unpack(header)
             if salts == self._mark.salts:
                 return int(page)
         raise SourceError(f"The write-ahead log is not what its index says (frame {frame}). Run again.")

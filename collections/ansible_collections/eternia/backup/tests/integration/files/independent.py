@@ -42,7 +42,7 @@ def prove(backup: str, rows: str, url: str, bucket: str, key: str) -> None:
 
 
 def age(backup: str, days: str) -> None:
-    """Make an older backup out of a backup: the same bytes under a name so many days older, with a manifest to match."""
+    """Make an older backup out of a backup: the same bytes under an older name, with a manifest to match."""
     source = Path(backup)
     moment = datetime.now(timezone.utc) - timedelta(days=int(days))
     older = source.with_name(f"eternia_backup_{moment:%Y%m%d_%H%M%S}.db")

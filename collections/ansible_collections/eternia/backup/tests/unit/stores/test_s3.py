@@ -195,7 +195,7 @@ def cutting_proxy():
         def accept():
             with suppress(OSError):
                 while True:
-                    near, _ = listener.accept()
+                    near = listener.accept()[0]
                     far = socket.create_connection((target.hostname, target.port))
                     threading.Thread(target=pump, args=(near, far, limit), daemon=True).start()
                     threading.Thread(target=pump, args=(far, near, 1 << 60), daemon=True).start()
@@ -325,7 +325,7 @@ def test_putting_twice_changes_and_sends_nothing(tmp_path, s3_settings, client, 
     first = store.put(path, manifest)
     sent = requests_of(store)
     assert store.put(path, manifest) == replace(first, bytes_sent=0)
-    assert {method for method, _ in sent} == {"GET", "HEAD"}
+    assert {request[0] for request in sent} == {"GET", "HEAD"}
     assert store.manifest(parse(NAME)).transfer == first
 
 
@@ -429,7 +429,7 @@ def test_a_store_that_ignores_create_only_is_found_out_and_looked_at_first(tmp_p
     memory = Memory(create_only=False)
     settings = fake_settings(memory)
     store = S3Store(settings)
-    assert [store.claim("staging", "web1") for _ in range(2)] == [False, False]
+    assert [store.claim("staging", "web1") for _attempt in range(2)] == [False, False]
     assert "belongs to host web1" in message_of(StoreError, S3Store(settings).claim, "staging", "web2")
     path, manifest = backup(tmp_path, seed=1)
     assert store.put(path, manifest).create_only is False
@@ -524,7 +524,7 @@ def test_what_is_removed_is_gone_manifest_first_and_the_rest_stays(tmp_path, s3_
         client.put_object(Bucket=s3_settings.bucket, Key=f"{s3_settings.prefix}/{NAME}{suffix}", Body=b"")
     seen = requests_of(store)
     store.remove(parse(NAME))
-    assert [method for method, _ in seen] == ["DELETE", "POST"]
+    assert [request[0] for request in seen] == ["DELETE", "POST"]
     assert seen[0][1].endswith(f"{NAME}.manifest.json")
     assert keys(client, s3_settings) == [other, f"{other}.manifest.json"]
     store.remove(parse(NAME))

@@ -64,7 +64,7 @@ class Store(Protocol):
 
 def group(listing: Iterable[tuple[str, int]]) -> Iterator[Copy]:
     """Make copies of a sorted listing of (name, bytes): a backup and its sidecars come together. Foreign names go."""
-    for _, entries in itertools.groupby(_ours(listing), key=lambda entry: (entry[0].created_at, entry[0].kind)):
+    for _moment, entries in itertools.groupby(_ours(listing), key=lambda entry: (entry[0].created_at, entry[0].kind)):
         # Within one moment names interleave: `x.db.age` sorts between `x.db` and `x.db.manifest.json`.
         together: dict[BackupName, dict[str, int]] = {}
         for name, suffix, size in entries:

@@ -39,11 +39,7 @@ class LocalStore:
     def copies(self) -> Iterator[Copy]:
         try:
             with os.scandir(self.path) as entries:
-                found = [
-                    (entry.name, entry.stat(follow_symlinks=False).st_size)
-                    for entry in entries
-                    if entry.is_file(follow_symlinks=False)
-                ]
+                found = [(entry.name, size) for entry in entries if (size := _file_bytes(entry)) is not None]
         except FileNotFoundError:
             return iter(())
         except OSError as exc:
@@ -141,3 +137,11 @@ class LocalStore:
         except OSError as exc:
             raise StoreError(f"{path} cannot be read: {files.reason(exc)}. Correct the rights on it.") from exc
         return os.fdopen(descriptor, "rb")
+
+
+def _file_bytes(entry: os.DirEntry[str]) -> int | None:
+    """The size of a file; None for what is none, or is gone since the directory was read."""
+    try:
+        return entry.stat(follow_symlinks=False).st_size if entry.is_file(follow_symlinks=False) else None
+    except FileNotFoundError:
+        return None

@@ -232,7 +232,7 @@ class S3Store:
         if rung is not None and rung is not CRC64NVME:
             return rung.check, ""
         with self._client.open(self._key(manifest.name)) as body:
-            found, _ = digest.of_stream(body, stored.digest.algorithm)
+            found = digest.of_stream(body, stored.digest.algorithm)[0]
         differs = f"its {found.algorithm} is {found.value}, ours {stored.digest.value}"
         return f"read back, {found.algorithm}", "" if found == stored.digest else differs
 

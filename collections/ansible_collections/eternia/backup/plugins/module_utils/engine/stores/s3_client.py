@@ -137,14 +137,14 @@ class S3Client:
     def call(self, operation: str, key: str | None, **params: Any) -> dict[str, Any]:
         """One request, by the name of its boto3 method: on a key, or on the bucket where `key` is None."""
         target = {"Bucket": self.settings.bucket} if key is None else {"Bucket": self.settings.bucket, "Key": key}
-        with self._translated(operation, key or ""):
-            answer: dict[str, Any] = getattr(self._client, operation)(**target, **params)
+        with self._translated(operation, key or "") as client:
+            answer: dict[str, Any] = getattr(client, operation)(**target, **params)
         return answer
 
     def entries(self, prefix: str) -> Iterator[tuple[str, int]]:
         """Keys under `prefix`, without those in deeper folders, and their sizes in bytes: sorted, a page at a time."""
-        with self._translated("list_objects_v2", prefix):
-            pages = self._client.get_paginator("list_objects_v2").paginate(
+        with self._translated("list_objects_v2", prefix) as client:
+            pages = client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.settings.bucket, Prefix=prefix, Delimiter="/"
             )
             for page in pages:
@@ -195,12 +195,13 @@ class S3Client:
             raise self._unanswered("", "The S3 client cannot be made", exc) from exc
 
     @contextmanager
-    def _translated(self, operation: str, key: str) -> Iterator[None]:
-        _ = self._client
+    def _translated(self, operation: str, key: str) -> Iterator[Any]:
+        # Before the import: the client says what to do where the library is missing.
+        client = self._client
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            yield
+            yield client
         except ClientError as exc:
             error = exc.response.get("Error", {})
             headers = exc.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
@@ -209,7 +210,7 @@ class S3Client:
                 operation, key, error.get("Code", ""), error.get("Message", "no message"), region
             ) from exc
         except BotoCoreError as exc:
-            verb, _ = _OPERATIONS[operation]
+            verb = _OPERATIONS[operation][0]
             raise self._unanswered(key, f"{verb} {self.location(key)} failed", exc) from exc
 
     def _unanswered(self, key: str, failure: str, exc: Exception) -> S3Error:
@@ -226,7 +227,7 @@ class S3Client:
             advice = (
                 f"what arrived has another checksum than the object ({answer}). Run again; if it stays, it is damaged"
             )
-        elif type(exc) is botocore.HTTPClientError:
+        elif exc.__class__ is botocore.HTTPClientError:
             # The text of an unexpected fault may quote a header, and with it a session token.
             fault = getattr(exc, "kwargs", {}).get("error")
             cause = fault.strerror if isinstance(fault, OSError) and fault.strerror else type(fault).__name__

@@ -1,0 +1,406 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which backups stay and why: a table of histories, then what holds in every history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone, tzinfo
+
+import pytest
+from ansible_collections.eternia.backup.plugins.module_utils.engine.names import DATABASE, STATE, BackupName, parse
+from ansible_collections.eternia.backup.plugins.module_utils.engine.retention import Decision, Policy, apply_policy
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.base import Copy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+NOW = datetime(2026, 11, 22, 22, 0, 0, tzinfo=timezone.utc)
+NONE = Policy(None, minimum_kept=1)
+
+# A line is one copy: whether it stays (+) or goes (-), its name, what is special about it, every reason.
+CASES: dict[str, tuple[Policy, str]] = {
+    "an empty store": (Policy(), ""),
+    "the first backup": (
+        Policy(),
+        """
+        + eternia_backup_20261122_210000.db | newest verified; one of the 3 that always stay; younger than 30 days;
+            only 1 verified backup, 3 must exist before any is removed
+        """,
+    ),
+    "age": (
+        Policy(30, minimum_kept=1),
+        """
+        + eternia_backup_20261122_220000.db     | newest verified; younger than 30 days
+        + eternia_backup_20261023_220001.db.zst | younger than 30 days
+        + eternia_backup_20261023_220000.db     | younger than 30 days
+        - eternia_backup_20261023_215959.db     | older than 30 days and no keep rule wants it
+        - eternia_backup_20200229_120000.db     | older than 30 days and no keep rule wants it
+        """,
+    ),
+    "one day": (
+        Policy(1, minimum_kept=1),
+        """
+        + eternia_state_20261121_220000.json | newest verified; younger than 1 day
+        - eternia_state_20261121_215959.json | older than 1 day and no keep rule wants it
+        """,
+    ),
+    "for ever": (
+        Policy(0, minimum_kept=1),
+        """
+        + eternia_backup_20261122_210000.db        | newest verified; retention_days is 0: kept for ever
+        + eternia_backup_19700101_000000.db legacy | retention_days is 0: kept for ever
+        """,
+    ),
+    "more days than time has": (
+        Policy(10**7, minimum_kept=1),
+        """
+        + eternia_backup_20261122_210000.db | newest verified; younger than 10000000 days
+        + eternia_backup_10000101_000000.db | younger than 10000000 days
+        """,
+    ),
+    "no rule wants anything": (
+        NONE,
+        """
+        + eternia_backup_20261122_210000.db | newest verified
+        - eternia_backup_20261122_200000.db | no keep rule wants it
+        """,
+    ),
+    "no rule wants anything, nor is a minimum set": (
+        Policy(None, minimum_kept=0),
+        """
+        + eternia_backup_20261122_210000.db | newest verified
+        - eternia_backup_20261122_200000.db | no keep rule wants it
+        """,
+    ),
+    "the minimum": (
+        Policy(None, minimum_kept=2),
+        """
+        - eternia_backup_20261122_210000.db legacy | no keep rule wants it
+        + eternia_backup_20201122_200000.db        | newest verified; one of the 2 that always stay
+        - eternia_backup_20201122_190000.db legacy | no keep rule wants it
+        + eternia_backup_20201122_180000.db        | one of the 2 that always stay
+        - eternia_backup_20201122_170000.db        | no keep rule wants it
+        """,
+    ),
+    "fewer than the minimum": (
+        Policy(None, minimum_kept=2),
+        """
+        + eternia_backup_20201122_200000.db        | newest verified; one of the 2 that always stay;
+            only 1 verified backup, 2 must exist before any is removed
+        + eternia_backup_20201122_190000.db legacy | only 1 verified backup, 2 must exist before any is removed
+        """,
+    ),
+    "nothing verified": (
+        Policy(),
+        """
+        + eternia_backup_20201122_200000.db legacy | only 0 verified backups, 3 must exist before any is removed
+        + eternia_backup_20201122_190000.db lost   | only 0 verified backups, 3 must exist before any is removed
+        """,
+    ),
+    "the future counts for nothing": (
+        Policy(None, keep_last=1, keep_daily=1, minimum_kept=1),
+        """
+        + eternia_backup_99991231_235959.db pinned | from the future: check the clock; pinned
+        + eternia_backup_20261122_220001.db        | from the future: check the clock
+        + eternia_backup_20261122_220000.db        | newest verified; last 1 of 1; daily 1 of 1 (2026-11-22)
+        - eternia_backup_20261122_215959.db        | no keep rule wants it
+        """,
+    ),
+    "only the future": (Policy(None), "+ eternia_backup_20261122_220001.db | from the future: check the clock"),
+    "pinned ones stay and count": (
+        Policy(None, keep_daily=2, minimum_kept=1),
+        """
+        + eternia_backup_20261122_210000.db               | newest verified; daily 1 of 2 (2026-11-22)
+        + eternia_backup_20261121_210000.db pinned        | pinned; daily 2 of 2 (2026-11-21)
+        - eternia_backup_20261120_210000.db               | no keep rule wants it
+        + eternia_backup_20201119_210000.db pinned legacy | pinned
+        """,
+    ),
+    "the last": (
+        Policy(None, keep_last=2, minimum_kept=1),
+        """
+        + eternia_backup_20261122_210001.db | newest verified; last 1 of 2
+        + eternia_backup_20261122_210000.db | last 2 of 2
+        - eternia_backup_20261122_205959.db | no keep rule wants it
+        """,
+    ),
+    "hours": (
+        Policy(None, keep_hourly=2, minimum_kept=1),
+        """
+        + eternia_backup_20261122_215900.db | newest verified; hourly 1 of 2 (2026-11-22T21Z)
+        - eternia_backup_20261122_210000.db | no keep rule wants it
+        + eternia_backup_20261121_215900.db | hourly 2 of 2 (2026-11-21T21Z)
+        - eternia_backup_20261121_205900.db | no keep rule wants it
+        """,
+    ),
+    "days, over a leap day": (
+        Policy(None, keep_daily=3, minimum_kept=1),
+        """
+        + eternia_backup_20240301_000000.db | newest verified; daily 1 of 3 (2024-03-01)
+        + eternia_backup_20240229_235959.db | daily 2 of 3 (2024-02-29)
+        - eternia_backup_20240229_000000.db | no keep rule wants it
+        + eternia_backup_20240228_235959.db | daily 3 of 3 (2024-02-28)
+        - eternia_backup_20240227_235959.db | no keep rule wants it
+        """,
+    ),
+    "ISO weeks, over a new year": (
+        Policy(None, keep_weekly=2, minimum_kept=1),
+        """
+        + eternia_backup_20210103_120000.db | newest verified; weekly 1 of 2 (2020-W53)
+        - eternia_backup_20201228_000000.db | no keep rule wants it
+        + eternia_backup_20201227_235959.db | weekly 2 of 2 (2020-W52)
+        - eternia_backup_20201220_000000.db | no keep rule wants it
+        """,
+    ),
+    "months and years": (
+        Policy(None, keep_monthly=2, keep_yearly=2, minimum_kept=1),
+        """
+        + eternia_backup_20261122_120000.db | newest verified; monthly 1 of 2 (2026-11); yearly 1 of 2 (2026)
+        - eternia_backup_20261121_120000.db | no keep rule wants it
+        + eternia_backup_20261031_235959.db | monthly 2 of 2 (2026-10)
+        - eternia_backup_20260930_120000.db | no keep rule wants it
+        + eternia_backup_20251122_120000.db | yearly 2 of 2 (2025)
+        - eternia_backup_20241122_120000.db | no keep rule wants it
+        """,
+    ),
+    "the oldest, while history is short": (
+        Policy(None, keep_daily=3, minimum_kept=1),
+        """
+        + eternia_backup_20261122_120000.db        | newest verified; daily 1 of 3 (2026-11-22)
+        + eternia_backup_20261121_120000.db        | daily 2 of 3 (2026-11-21)
+        - eternia_backup_20261121_110000.db        | no keep rule wants it
+        + eternia_backup_20261121_100000.db        | daily 2 of 3 (oldest)
+        - eternia_backup_20261121_090000.db legacy | no keep rule wants it
+        """,
+    ),
+    "no oldest, once it is long enough": (
+        Policy(None, keep_daily=2, minimum_kept=1),
+        """
+        + eternia_backup_20261122_120000.db | newest verified; daily 1 of 2 (2026-11-22)
+        + eternia_backup_20261121_120000.db | daily 2 of 2 (2026-11-21)
+        - eternia_backup_20261121_110000.db | no keep rule wants it
+        """,
+    ),
+    "the verified one stands for its day": (
+        Policy(None, keep_daily=3, minimum_kept=1),
+        """
+        - eternia_backup_20261122_120000.db legacy | no keep rule wants it
+        + eternia_backup_20261122_110000.db        | newest verified; daily 1 of 3 (2026-11-22)
+        - eternia_backup_20261121_120000.db lost   | no keep rule wants it
+        + eternia_backup_20261121_110000.db legacy | daily 2 of 3 (2026-11-21)
+        + eternia_backup_20261120_120000.db lost   | daily 3 of 3 (2026-11-20)
+        + eternia_backup_20261119_120000.db        | daily 2 of 3 (2026-11-19)
+        - eternia_backup_20261118_120000.db legacy | no keep rule wants it
+        + eternia_backup_20261117_120000.db        | daily 3 of 3 (2026-11-17)
+        - eternia_backup_20261116_120000.db        | no keep rule wants it
+        """,
+    ),
+    "what is not verified uses up none of the last": (
+        Policy(None, keep_last=2, minimum_kept=1),
+        """
+        + eternia_backup_20261122_120000.db legacy | last 1 of 2
+        + eternia_backup_20261121_120000.db legacy | last 2 of 2
+        - eternia_backup_20261120_120000.db legacy | no keep rule wants it
+        + eternia_backup_20261119_120000.db        | newest verified; last 1 of 2
+        + eternia_backup_20261118_120000.db        | last 2 of 2
+        - eternia_backup_20261117_120000.db        | no keep rule wants it
+        """,
+    ),
+    "a manifest without data proves nothing": (
+        NONE,
+        """
+        - eternia_backup_20261122_120000.db lost | no keep rule wants it
+        + eternia_backup_20261121_120000.db      | newest verified
+        """,
+    ),
+    "each kind by itself": (
+        Policy(None, keep_last=1, minimum_kept=1),
+        """
+        + eternia_state_20261122_120000.json | newest verified; last 1 of 1
+        + eternia_backup_20261122_120000.db  | newest verified; last 1 of 1
+        - eternia_state_20261122_110000.json | no keep rule wants it
+        - eternia_backup_20261122_110000.db  | no keep rule wants it
+        """,
+    ),
+    "twice in a second": (
+        Policy(None, keep_last=2, keep_hourly=1, minimum_kept=1),
+        """
+        + eternia_backup_20261122_120000.db.zst.age | newest verified; last 1 of 2; hourly 1 of 1 (2026-11-22T12Z)
+        + eternia_backup_20261122_120000.db.zst     | last 2 of 2
+        - eternia_backup_20261122_120000.db         | no keep rule wants it
+        """,
+    ),
+    "all rules together": (
+        Policy(2, 1, 1, 1, 1, 1, 1, minimum_kept=2),
+        """
+        + eternia_backup_20261122_120000.db | newest verified; one of the 2 that always stay; last 1 of 1;
+            hourly 1 of 1 (2026-11-22T12Z); daily 1 of 1 (2026-11-22); weekly 1 of 1 (2026-W47);
+            monthly 1 of 1 (2026-11); yearly 1 of 1 (2026); younger than 2 days
+        + eternia_backup_20261122_110000.db | one of the 2 that always stay; younger than 2 days
+        - eternia_backup_20251122_110000.db | older than 2 days and no keep rule wants it
+        """,
+    ),
+}
+
+
+def read(line: str) -> Decision:
+    """A line of the table as the decision that it expects."""
+    (sign, text, *special), reasons = line.split("|")[0].split(), line.split("|")[1].split(";")
+    name = parse(text)
+    assert name is not None, text
+    copy = Copy(name, None if "lost" in special else 4096, "legacy" not in special, "pinned" in special)
+    return Decision(copy, sign == "+", tuple(reason.strip() for reason in reasons))
+
+
+@pytest.mark.parametrize(("policy", "table"), CASES.values(), ids=CASES)
+def test_history(policy: Policy, table: str) -> None:
+    lines = table.replace(";\n", ";").strip().splitlines()
+    expected = [read(line) for line in lines]
+    decided = apply_policy((line.copy for line in reversed(expected)), policy, NOW)
+    assert [(str(one.copy.name), one.keep) for one in decided] == [(str(one.copy.name), one.keep) for one in expected]
+    assert [sorted(one.reasons) for one in decided] == [sorted(one.reasons) for one in expected]
+
+
+def test_a_time_without_zone_is_refused() -> None:
+    with pytest.raises(ValueError, match="now has no time zone; pass one that has, in UTC"):
+        apply_policy([], Policy(), NOW.replace(tzinfo=None))
+
+
+class Berlin(tzinfo):
+    """The night of 25 October 2026, when 3:00 was 2:00 again."""
+
+    def utcoffset(self, dt: datetime | None) -> timedelta:
+        summer = dt is not None and dt.replace(tzinfo=None) < datetime(2026, 10, 25, 3)
+        return timedelta(hours=2 if summer else 1)
+
+
+def test_a_day_has_24_hours_when_the_clocks_change() -> None:
+    table = """
+        + eternia_backup_20261024_230000.db | newest verified; younger than 1 day
+        + eternia_backup_20261024_220000.db | younger than 1 day
+        - eternia_backup_20261024_215959.db | older than 1 day and no keep rule wants it
+    """
+    lines = [read(line) for line in table.strip().splitlines()]
+    midnight = datetime(2026, 10, 25, 23, tzinfo=Berlin())
+    assert apply_policy([line.copy for line in lines], Policy(1, minimum_kept=1), midnight) == lines
+
+
+# Where calendars are awkward: the nights when Europe's clocks change, leap days, new years, both ends of time.
+AWKWARD = [
+    datetime(2026, 10, 25, 1, tzinfo=timezone.utc),
+    datetime(2026, 3, 29, 1, tzinfo=timezone.utc),
+    datetime(2024, 2, 29, tzinfo=timezone.utc),
+    datetime(2000, 2, 29, 23, 59, 59, tzinfo=timezone.utc),
+    datetime(2021, 1, 3, tzinfo=timezone.utc),
+    datetime(2, 1, 1, tzinfo=timezone.utc),
+    datetime(9998, 12, 31, tzinfo=timezone.utc),
+]
+STEPS = [timedelta(seconds=1), timedelta(minutes=20), timedelta(hours=1), timedelta(days=1), timedelta(days=31)]
+
+KEEP_RULES = ("keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly")
+
+moments = st.sampled_from(
+    [NOW + steps * step for step in STEPS for steps in range(-8, 3)]
+    + [start + steps * step for start in AWKWARD for step in STEPS for steps in range(-2, 3)]
+)
+kinds_and_encodings = st.sampled_from([(DATABASE, ()), (DATABASE, ("zst",)), (DATABASE, ("zst", "age")), (STATE, ())])
+sizes_manifests_pins = st.sampled_from(
+    [(4096, True, False)] * 3 + [(4096, False, False), (None, True, False), (4096, True, True), (None, False, True)]
+)
+histories = st.lists(
+    st.tuples(moments, kinds_and_encodings, sizes_manifests_pins).map(
+        lambda drawn: Copy(BackupName(drawn[0], *drawn[1]), *drawn[2])
+    ),
+    max_size=16,
+    unique_by=lambda copy: copy.name,
+)
+policies = st.builds(
+    lambda days, minimum, rules: Policy(days, minimum_kept=minimum, **rules),
+    st.sampled_from((None, None, None, None, 0, 1, 7, 30, timedelta.max.days)),
+    st.integers(1, 4),
+    st.dictionaries(st.sampled_from(KEEP_RULES), st.sampled_from((1, 2, 3, 1000)), max_size=3),
+)
+nows = st.one_of(
+    moments,
+    moments.map(lambda moment: moment.astimezone(timezone(timedelta(hours=-9, minutes=-30)))),
+    moments.map(lambda moment: moment + timedelta(microseconds=1)),
+)
+
+
+def in_every_history(test: Callable[..., None]) -> Callable[..., None]:
+    return settings(max_examples=500, deadline=None)(given(histories, policies, nows)(test))
+
+
+def kept(copies: Iterable[Copy], policy: Policy, now: datetime) -> set[BackupName]:
+    return {one.copy.name for one in apply_policy(copies, policy, now) if one.keep}
+
+
+def verified(copies: Iterable[Copy], kind: str, now: datetime) -> list[BackupName]:
+    past = [copy for copy in copies if copy.name.kind == kind and copy.name.created_at <= now]
+    return sorted((copy.name for copy in past if copy.has_manifest and copy.bytes is not None), reverse=True)
+
+
+@in_every_history
+def test_every_copy_is_judged_once_and_says_why(copies: list[Copy], policy: Policy, now: datetime) -> None:
+    decided = apply_policy(copies, policy, now)
+    assert [one.copy.name for one in decided] == sorted((copy.name for copy in copies), reverse=True)
+    assert all(one.reasons and all(one.reasons) for one in decided)
+    assert all(("no keep rule wants it" in one.reasons[0]) is not one.keep for one in decided)
+
+
+@in_every_history
+def test_what_is_never_removed(copies: list[Copy], policy: Policy, now: datetime) -> None:
+    stay = kept(copies, policy, now)
+    assert stay >= {copy.name for copy in copies if copy.pinned or copy.name.created_at > now}
+    for kind in (DATABASE, STATE):
+        proven = verified(copies, kind, now)
+        assert stay >= set(proven[: policy.minimum_kept])
+        if len(proven) < policy.minimum_kept:
+            assert stay >= {copy.name for copy in copies if copy.name.kind == kind}
+
+
+@in_every_history
+def test_what_each_rule_keeps(copies: list[Copy], policy: Policy, now: datetime) -> None:
+    stay = kept(copies, policy, now)
+    if policy.retention_days is not None:
+        age = timedelta(days=policy.retention_days or timedelta.max.days)
+        assert stay >= {copy.name for copy in copies if now - copy.name.created_at <= age}
+    for kind in (DATABASE, STATE):
+        proven = verified(copies, kind, now)
+        assert stay >= set(proven[: policy.keep_last])
+        for count, bucket in (
+            (policy.keep_hourly, lambda at: (at.date(), at.hour)),
+            (policy.keep_daily, lambda at: at.date()),
+            (policy.keep_weekly, lambda at: tuple(at.isocalendar())[:2]),
+            (policy.keep_monthly, lambda at: (at.year, at.month)),
+            (policy.keep_yearly, lambda at: at.year),
+        ):
+            newest = {bucket(name.created_at): name for name in reversed(proven)}
+            assert stay >= set(sorted(newest.values(), reverse=True)[:count])
+
+
+@in_every_history
+def test_what_was_kept_is_kept_again(copies: list[Copy], policy: Policy, now: datetime) -> None:
+    stay = kept(copies, policy, now)
+    assert kept((copy for copy in copies if copy.name in stay), policy, now) == stay
+
+
+@settings(max_examples=500, deadline=None)
+@given(histories.flatmap(lambda copies: st.tuples(st.just(copies), st.permutations(copies))), policies, nows)
+def test_order_does_not_matter(orders: tuple[list[Copy], list[Copy]], policy: Policy, now: datetime) -> None:
+    assert apply_policy(orders[0], policy, now) == apply_policy(orders[1], policy, now)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    histories,
+    policies,
+    nows,
+    st.sampled_from((*KEEP_RULES, "minimum_kept")),
+    st.integers(1, 5),
+)
+def test_more_never_keeps_less(copies: list[Copy], policy: Policy, now: datetime, rule: str, more: int) -> None:
+    larger = replace(policy, **{rule: getattr(policy, rule) + more})
+    assert kept(copies, larger, now) >= kept(copies, policy, now)
