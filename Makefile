@@ -41,10 +41,13 @@ down: $(VENV)/run ## stop them
 env: $(VENV)/run ## the shell lines that point any S3 tool at the embedded store
 	@$(BIN)/python scripts/dev_services.py env
 
-.PHONY: test lint sanity build
+.PHONY: test test-pythons lint sanity build
 test: lint ## linters, then all tests, the modules against a real S3 server, and the Molecule scenario
 	@$(BIN)/pytest -n 2 --dist loadfile
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test
+
+test-pythons: $(VENV)/test ## the tests on the oldest and the newest Python that are installed
+	@$(BIN)/python scripts/test_pythons.py
 
 lint: $(VENV)/test ## the linters alone: ruff, mypy, yamllint, ansible-lint
 	@$(BIN)/ruff check
@@ -66,7 +69,7 @@ bench: $(VENV)/run ## measure the figures of docs/benchmarks.md (BENCH_MIB, BENC
 .PHONY: pins
 pins: ## look for newer versions of what requirements/ pins
 	@$(PYTHON) -m venv build/pins && build/pins/bin/pip install --quiet uv
-	@for name in run test; do \
-	  build/pins/bin/uv pip compile --quiet --universal --upgrade --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
-	    --python-version 3.11 requirements/$$name.in -o requirements/$$name.txt && \
+	@for pair in run:3.11 test:3.11 target:3.9; do \
+	  name=$${pair%:*}; build/pins/bin/uv pip compile --quiet --universal --upgrade --no-annotate --no-header \
+	    --no-emit-index-url --no-emit-find-links --python-version $${pair#*:} requirements/$$name.in -o requirements/$$name.txt && \
 	  sed -i '1i # Made from '$$name'.in by `make pins`: names and versions only.' requirements/$$name.txt; done

@@ -22,6 +22,7 @@ from types import SimpleNamespace
 import yaml
 from ansible_test._internal.python_requirements import get_venv_packages
 from ansible_test._util.target.common.constants import CONTROLLER_PYTHON_VERSIONS, REMOTE_ONLY_PYTHON_VERSIONS
+from interpreters import find_interpreter
 from packaging.specifiers import SpecifierSet
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -40,12 +41,6 @@ import sys
 subprocess.check_call([sys.executable, "-m", "ensurepip"], stdout=subprocess.DEVNULL)
 arguments = [argument for argument in sys.argv[1:] if argument not in ("--no-setuptools", "--no-wheel")]
 sys.exit(subprocess.call([sys.executable, "-m", "pip", "install", *arguments]))
-"""
-
-# Fails where an environment with pip cannot be made; otherwise prints the binary behind shims and environments.
-ASK_INTERPRETER = """\
-import ensurepip, os, sys, venv
-print("%d.%d" % sys.version_info[:2], os.path.realpath(sys.executable))
 """
 
 
@@ -102,22 +97,6 @@ def link_programs() -> list[str]:
         if not shutil.which(program, path=PATH):
             skipped.append(f"the {test} test: {program} is not installed (the collection has nothing for it to check)")
     return skipped
-
-
-def find_interpreter(version: str) -> str | None:
-    """The real binary of a Python version that can make environments, wherever it is installed."""
-    folders = [Path(folder) for folder in os.environ["PATH"].split(os.pathsep)]
-    if shutil.which("pyenv"):
-        root = subprocess.run(["pyenv", "root"], check=True, capture_output=True, text=True).stdout.strip()
-        folders += sorted(Path(root, "versions").glob(f"{version}.*/bin"), reverse=True)
-    for folder in [Path(sys.executable).parent, *folders]:
-        candidate = shutil.which(f"python{version}", path=folder)
-        if candidate:
-            asked = subprocess.run([candidate, "-c", ASK_INTERPRETER], capture_output=True, text=True, check=False)
-            said, _, path = asked.stdout.strip().partition(" ")
-            if asked.returncode == 0 and said == version:
-                return path
-    return None
 
 
 def seed_home() -> None:
