@@ -1,0 +1,279 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pruning: what is removed, in which order, what never is, and what is said when it does not work."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import re
+import shutil
+import signal
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, prune, status
+from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import StoreError
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.local import LocalStore
+from ansible_collections.eternia.backup.tests.unit.builders import (
+    NOON,
+    SetClock,
+    add_rows,
+    at_call,
+    configuration,
+    connect,
+    database,
+    die,
+    in_child,
+    open_directory,
+    tree,
+    unprivileged,
+)
+
+NAMES = [f"eternia_backup_202611{day}_120000.db" for day in (22, 23, 24, 25)]
+NOW = NOON + timedelta(days=4)
+GOES = ("no keep rule wants it",)
+
+
+def four_backups(base, **block):
+    """A host with four backups, of which the newest is to stay."""
+    database(base / "data" / "eternia.db")
+    config = configuration(base, **{"retention": {"keep_last": 1}, "minimum_kept": 1, **block})
+    for day in range(4):
+        backup.run(config, clock=SetClock(NOON + timedelta(days=day)).clock())
+    return config
+
+
+@pytest.fixture
+def config(tmp_path):
+    return four_backups(tmp_path)
+
+
+def removed(verdicts):
+    return [(one.store, str(one.decision.copy.name)) for one in verdicts if not one.decision.keep]
+
+
+def listed(config):
+    """What is there, without what every run leaves."""
+    return sorted(entry.name for entry in config.storage_path.iterdir() if entry.name not in (".lock", "last-run.json"))
+
+
+def with_manifests(names):
+    return sorted(f"{name}{suffix}" for name in names for suffix in ("", ".manifest.json"))
+
+
+def test_the_plan_is_the_run_and_writes_nothing(config):
+    before = tree(config.storage_path)
+    planned = prune.plan(config, now=NOW)
+    assert tree(config.storage_path) == before
+    done = prune.run(config, now=NOW)
+    assert done == planned
+    assert [(one.store, one.location) for one in done] == [
+        ("local", str(config.storage_path / name)) for name in reversed(NAMES)
+    ]
+    assert [one.decision.reasons for one in done] == [("newest verified", "last 1 of 1"), GOES, GOES, GOES]
+    assert listed(config) == with_manifests(NAMES[3:])
+    assert removed(prune.run(config, now=NOW)) == []
+
+
+def test_the_oldest_goes_first_and_its_manifest_before_its_data(config, monkeypatch):
+    unlink, gone = Path.unlink, []
+
+    def noted(path, **keywords):
+        gone.append(path.name)
+        unlink(path, **keywords)
+
+    (config.storage_path / f"{NAMES[0]}.seen.json").touch()
+    monkeypatch.setattr(Path, "unlink", noted)
+    prune.run(config, now=NOW)
+    data_and_manifests = [name for name in gone if name.endswith((".db", ".manifest.json"))]
+    assert list(dict.fromkeys(data_and_manifests)) == [
+        f"{name}{suffix}" for name in NAMES[:3] for suffix in (".manifest.json", "")
+    ]
+    assert listed(config) == with_manifests(NAMES[3:])
+
+
+def test_killed_at_any_call_nothing_looks_whole_that_is_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    template = four_backups(tmp_path / "template")
+
+    def killed(config, step):
+        at_call(step, die)
+        prune.run(config, now=NOW)
+
+    for step in itertools.count(1):
+        base = tmp_path / str(step)
+        shutil.copytree(template.storage_path.parents[1], base)
+        config = configuration(base, retention={"keep_last": 1}, minimum_kept=1)
+        ended = in_child(lambda config=config, step=step: killed(config, step))
+        assert ended in (0, -signal.SIGKILL)
+        found = status.read(config, now=NOW, verify="full").backups
+        assert {(one.status, copy.problem) for one in found for copy in one.copies} <= {
+            ("verified", None),
+            ("legacy", None),
+        }
+        # What is left is the newest ones, without a hole.
+        assert [one.name for one in found] == NAMES[: -len(found) - 1 : -1]
+        prune.run(config, now=NOW)
+        assert listed(config) == with_manifests(NAMES[3:])
+        if ended == 0:
+            break
+    assert step > 10
+
+
+def test_a_removal_that_fails_says_how_far_it_came(config, monkeypatch):
+    unlink = Path.unlink
+
+    def refused(path, **keywords):
+        if path.name.startswith(NAMES[1]):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        unlink(path, **keywords)
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    location = config.storage_path / NAMES[1]
+    with pytest.raises(
+        StoreError, match=rf"^{location} could not be removed: input/output error.* \(1 of 3 were removed from local"
+    ):
+        prune.run(config, now=NOW)
+    assert listed(config) == with_manifests(NAMES[1:])
+
+
+def test_without_the_right_to_remove():
+    with open_directory() as base:
+        config = four_backups(base)
+        for entry in (config.storage_path.parent, *config.storage_path.iterdir()):
+            entry.chmod(0o777)
+        config.storage_path.chmod(0o555)
+        with unprivileged(), pytest.raises(StoreError, match=r"not be removed: permission denied.*\(0 of 3 were"):
+            prune.run(config, now=NOW)
+        assert listed(config) == with_manifests(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: path.write_text("mine"), r"/staging cannot be listed: not a directory. Correct storage_path"),
+        (lambda path: (path / ".lock").mkdir(parents=True), r"/staging/\.lock cannot be opened: is a directory"),
+    ],
+)
+def test_a_store_that_cannot_be_read(tmp_path, make, message):
+    config = configuration(tmp_path)
+    config.storage_path.parent.mkdir()
+    make(config.storage_path)
+    with pytest.raises(StoreError, match=message):
+        prune.run(config, now=NOW)
+
+
+def test_where_nothing_was_ever_backed_up_nothing_is_made(tmp_path):
+    config = configuration(tmp_path)
+    assert prune.run(config, now=NOW) == prune.plan(config, now=NOW) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+RUNNING = '{"result": "running", "at": "2026-11-25T12:00:00Z", "error": ""}'
+
+
+@pytest.mark.parametrize("content", [RUNNING, "", "null", "[]"])
+def test_after_a_run_that_was_cut_off_nothing_is_removed(config, content):
+    (config.storage_path / "last-run.json").write_text(content)
+    verdicts = prune.run(config, now=NOW)
+    assert listed(config) == with_manifests(NAMES)
+    [reason] = {reason for one in verdicts for reason in one.decision.reasons}
+    expected = "the run of 2026-11-25T12:00:00Z was cut off" if content == RUNNING else "cannot be read"
+    assert re.match(rf"nothing is removed: .*{expected}", reason)
+
+
+FOREIGN = (
+    "eternia_backup_20260230_120000.db",
+    "eternia_backup_20260101_126000.db",
+    "eternia_backup_20260101_120000.db.bak",
+    "eternia_backup_20260101_120000.db.gz",
+    "eternia_backup_20260101_120000.db.age.zst",
+    "eternia_backup_20260101_120000.db-wal",
+    "eternia_backup_20260101_120000.DB",
+    "eternia_backup_20260101_120000.json",
+    "eternia_state_20260101_120000.db",
+    "eternia_backup_20260101_120000",
+    "eternia_backup_2026-01-01_120000.db",
+    "my_eternia_backup_20260101_120000.db",
+    "eternia_backup_20260101_120000.db.manifest.json.old",
+    "eternia_backup_20260101_120000.db\n",
+    "eternia_backup_٢٠٢٦٠١٠١_120000.db",
+    "notes.txt",
+)
+
+
+def test_foreign_names_are_neither_listed_nor_removed(config):
+    for name in FOREIGN:
+        (config.storage_path / name).write_text("mine")
+    # Nor is what has our name and is no file of ours.
+    (config.storage_path / "eternia_backup_20260102_120000.db").mkdir()
+    (config.storage_path / "eternia_backup_20260103_120000.db").symlink_to("/etc/passwd")
+    os.mkfifo(config.storage_path / "eternia_backup_20260104_120000.db")
+    (config.storage_path / "eternia_backup_20260105_120000.db.pin").touch()
+    others = [name for name in listed(config) if name not in with_manifests(NAMES)]
+    assert len(others) == len(FOREIGN) + 4
+    assert len(removed(prune.run(config, now=NOW))) == 3
+    assert listed(config) == sorted([*others, *with_manifests(NAMES[3:])])
+
+
+def test_what_stays_whatever_the_policy_says(config):
+    store = LocalStore(config.storage_path)
+    pinned = next(copy.name for copy in store.copies() if str(copy.name) == NAMES[1])
+    store.pin(pinned).touch()
+    # Two days ago the last two were in the future.
+    verdicts = prune.run(config, now=NOON + timedelta(days=1))
+    assert {str(one.decision.copy.name): set(one.decision.reasons) for one in verdicts} == {
+        NAMES[3]: {"from the future: check the clock"},
+        NAMES[2]: {"from the future: check the clock"},
+        NAMES[1]: {"pinned", "newest verified", "last 1 of 1"},
+        NAMES[0]: set(GOES),
+    }
+    assert listed(config) == sorted([*with_manifests(NAMES[1:]), f"{NAMES[1]}.pin"])
+
+
+def test_while_fewer_than_the_minimum_exist_nothing_goes(tmp_path):
+    config = four_backups(tmp_path, minimum_kept=5)
+    assert removed(prune.run(config, now=NOW)) == []
+
+
+def test_sidecars_without_data_go_too(config):
+    (config.storage_path / NAMES[0]).unlink()
+    assert len(removed(prune.run(config, now=NOW))) == 3
+    assert listed(config) == with_manifests(NAMES[3:])
+
+
+@pytest.fixture
+def both(config, s3_settings):
+    """The same host with everything in S3 too."""
+    config = replace(config, cloud=s3_settings)
+    with closing(connect(config.database_path)) as application:
+        add_rows(application)
+    everything = replace(config, policy=replace(config.policy, retention_days=0))
+    outcome = backup.run(everything, clock=SetClock(NOW).clock())
+    assert len(outcome.transfers) == 5
+    return config
+
+
+@pytest.mark.parametrize("pin", ["local", "s3"])
+def test_a_pin_in_any_store_counts_in_all(both, object_store, pin):
+    if pin == "local":
+        (both.storage_path / f"{NAMES[0]}.pin").touch()
+    else:
+        key = f"{both.cloud.prefix}/{NAMES[0]}.pin"
+        object_store.client().put_object(Bucket=both.cloud.bucket, Key=key, Body=b"")
+    newest = "eternia_backup_20261126_120000.db"
+    planned = prune.plan(both, now=NOW)
+    assert prune.run(both, now=NOW) == planned
+    assert removed(planned) == [(store, name) for store in ("local", "s3") for name in NAMES[3:0:-1]]
+    assert [one.decision.reasons for one in planned if str(one.decision.copy.name) == NAMES[0]] == [("pinned",)] * 2
+    left = status.read(both, now=NOW, verify="full").backups
+    assert {one.name: [copy.problem for copy in one.copies] for one in left} == {
+        newest: [None, None],
+        NAMES[0]: [None, None],
+    }

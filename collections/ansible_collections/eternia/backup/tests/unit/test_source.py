@@ -1,0 +1,121 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The source: which file is meant, and what is wrong with it, said before anything is copied."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from pathlib import Path
+
+import pytest
+from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import SourceError
+from ansible_collections.eternia.backup.plugins.module_utils.engine.names import DATABASE, STATE
+from ansible_collections.eternia.backup.plugins.module_utils.engine.source import Source, examine, resolve
+from ansible_collections.eternia.backup.tests.unit.builders import configuration, database, open_directory, unprivileged
+
+
+def socket_at(path):
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(path))
+
+
+MISSHAPEN = [
+    (lambda path: None, r"does not exist. If it was lost, restore it; otherwise correct {kind}_path"),
+    (lambda path: path.mkdir(), r"is a directory, not a file. Correct {kind}_path"),
+    (os.mkfifo, r"is a FIFO, not a file. Correct {kind}_path"),
+    (socket_at, r"is a socket, not a file"),
+    (lambda path: path.symlink_to("/nowhere/at/all"), r"is a symbolic link to nothing \(/nowhere/at/all\)"),
+    (lambda path: path.symlink_to(path), r"is a symbolic link to nothing \(source\)"),
+    (lambda path: path.write_bytes(b""), r"is empty \(0 bytes\). Nothing was backed up; if its content was lost, rest"),
+]
+NO_DATABASE = [
+    (b"S", r"has 1 bytes, which is too short for a SQLite database"),
+    (b"SQLite format 3\0" + bytes(83), r"has 99 bytes, which is too short"),
+    (b"x" * 5000, r"is not a SQLite database, or it is encrypted .* Correct database_path"),
+    (random.Random(1).randbytes(4096), r"is not a SQLite database, or it is encrypted"),
+    (b'{"version": 1, ' + b'"memories": []}'.rjust(200), r"is not a SQLite database"),
+    (b"\0" * 8192, r"is not a SQLite database"),
+]
+
+
+@pytest.mark.parametrize("kind", [DATABASE, STATE])
+@pytest.mark.parametrize(
+    ("make", "message"), MISSHAPEN, ids=["missing", "directory", "FIFO", "socket", "dangling link", "loop", "empty"]
+)
+def test_what_is_no_file_with_content(tmp_path, monkeypatch, kind, make, message):
+    # The path of a socket must be short.
+    monkeypatch.chdir(tmp_path)
+    path = Path("source")
+    make(path)
+    with pytest.raises(SourceError, match="^source " + message.format(kind=kind)):
+        examine(Source(kind, path))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), NO_DATABASE, ids=["one byte", "99 bytes", "text", "encrypted", "JSON", "zeros"]
+)
+def test_what_is_no_database(tmp_path, content, message):
+    path = tmp_path / "eternia.db"
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=f"^{path} {message}"):
+        examine(Source(DATABASE, path))
+    assert path.read_bytes() == content
+
+
+def test_unreadable():
+    with open_directory() as base:
+        path = database(base / "eternia.db")
+        path.chmod(0)
+        with unprivileged(), pytest.raises(SourceError, match=r"cannot be read: permission denied. Run as its owner"):
+            examine(Source(DATABASE, path))
+
+
+def test_in_a_directory_that_cannot_be_entered():
+    with open_directory() as base:
+        path = database(base / "data" / "eternia.db")
+        path.parent.chmod(0)
+        with unprivileged(), pytest.raises(SourceError, match=r"cannot be looked at: permission denied. Correct the r"):
+            examine(Source(DATABASE, path))
+        path.parent.chmod(0o700)
+
+
+def test_the_size_is_the_files(tmp_path):
+    path = database(tmp_path / "eternia.db")
+    assert examine(Source(DATABASE, path)) == path.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "backed_up", "kind"),
+    [
+        ("auto", {DATABASE, STATE}, set(), DATABASE),
+        ("auto", {DATABASE}, {STATE}, DATABASE),
+        ("auto", {STATE}, set(), STATE),
+        ("auto", {STATE}, {STATE}, STATE),
+        # Its absence is a loss to be told.
+        ("auto", {STATE}, {DATABASE}, DATABASE),
+        ("auto", set(), {DATABASE}, DATABASE),
+        ("database", {STATE}, set(), DATABASE),
+        ("state", {DATABASE}, {DATABASE}, STATE),
+    ],
+)
+def test_which_source_is_meant(tmp_path, wanted, there, backed_up, kind):
+    config = configuration(tmp_path, source=wanted, database_path="eternia.db", state_path="state.json")
+    paths = {DATABASE: config.database_path, STATE: config.state_path}
+    for one in there:
+        paths[one].touch()
+    assert resolve(config, backed_up=backed_up) == Source(kind, paths[kind])
+
+
+def test_a_database_that_is_a_dangling_link_is_not_passed_over_for_the_state(tmp_path):
+    config = configuration(tmp_path, database_path="eternia.db", state_path="state.json")
+    config.state_path.write_text("{}")
+    config.database_path.symlink_to("/nowhere")
+    assert resolve(config, backed_up=set()).kind == DATABASE
+
+
+def test_nothing_to_back_up(tmp_path):
+    with pytest.raises(SourceError, match=r"neither .*/data/eternia\.db nor .*/logs/state_snapshot\.json exists\."):
+        resolve(configuration(tmp_path), backed_up=set())
