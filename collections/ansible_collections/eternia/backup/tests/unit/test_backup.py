@@ -479,7 +479,7 @@ def test_a_lost_database_is_an_error_although_there_is_a_state(config):
     run(config)
     config.database_path.unlink()
     config.state_path.parent.mkdir()
-    config.state_path.write_text("{}")
+    config.state_path.write_text('{"version": 1}')
     for attempt in (plan, run):
         with pytest.raises(EngineError, match=rf"{config.database_path} does not exist\. If it was lost, restore it"):
             attempt(config, later())

@@ -159,7 +159,7 @@ def test_a_switched_off_cloud_is_checked_all_the_same():
         ({"storage_path": 5}, r"storage_path is 5; it must be a path"),
         ({"database_path": "a\0b"}, r"database_path is 'a\\x00b'; it must be a path"),
         ({"retenton_days": 3}, r"backup\.retenton_days is not a key that exists\. Did you mean 'retention_days'\?"),
-        ({"xyz": 3}, r"backup\.xyz is not a key that exists\. Allowed: cloud_backup, database_path, enabled, freq"),
+        ({"xyz": 3}, r"backup\.xyz is not a key that exists\. Allowed: enabled, frequency, source, database_path"),
         ({7: 3}, r"backup\.7 is not a key that exists"),
         ({"cloud_backup": {"enabled": "false"}}, r"backup\.cloud_backup\.enabled is 'false'; it must be true or false"),
         ({"cloud_backup": True}, r"cloud_backup is True; it must be a block"),

@@ -277,3 +277,17 @@ def test_a_pin_in_any_store_counts_in_all(both, object_store, pin):
         newest: [None, None],
         NAMES[0]: [None, None],
     }
+
+
+@pytest.mark.parametrize("damage", ["not JSON", "another size", "none"])
+def test_what_is_damaged_takes_no_place_of_what_is_good(config, damage):
+    newest = config.storage_path / NAMES[3]
+    if damage == "not JSON":
+        Path(f"{newest}.manifest.json").write_text("{")
+    elif damage == "another size":
+        os.truncate(newest, 4096)
+    gone = [one[1] for one in removed(prune.run(config, now=NOW))]
+    good = NAMES[3] if damage == "none" else NAMES[2]
+    assert good not in gone
+    assert NAMES[0] in gone
+    assert (config.storage_path / good).exists()

@@ -18,7 +18,15 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from ansible_collections.eternia.backup.plugins.module_utils.engine import digest, files, snapshot, sqlite, verify, wal
+from ansible_collections.eternia.backup.plugins.module_utils.engine import (
+    digest,
+    files,
+    pin,
+    snapshot,
+    sqlite,
+    verify,
+    wal,
+)
 from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import (
     DamagedError,
     EngineError,
@@ -28,7 +36,6 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine.errors impor
 from ansible_collections.eternia.backup.plugins.module_utils.engine.names import DATABASE, STATE
 from ansible_collections.eternia.backup.plugins.module_utils.engine.source import Source
 from ansible_collections.eternia.backup.tests.unit.builders import (
-    NOBODY,
     add_rows,
     connect,
     database,
@@ -297,15 +304,59 @@ def test_the_source_is_only_read(tmp_path, mode):
         assert bytes_and_times() == before
 
 
-def test_what_sqlite_leaves_beside_a_stopped_application_belongs_to_it(tmp_path):
-    path = database(tmp_path / "eternia.db")
-    if os.geteuid() == 0:
-        os.chown(path, NOBODY, NOBODY)
+@pytest.mark.parametrize("mode", MODES)
+def test_nothing_is_left_beside_the_database_of_a_stopped_application(tmp_path, mode):
+    path = database(tmp_path / "eternia.db", mode=mode)
+    before = {entry.name for entry in tmp_path.iterdir()}
     take(path, tmp_path / "copy")
-    for suffix in ("-wal", "-shm"):
-        facts = os.stat(f"{path}{suffix}")
-        assert (facts.st_uid, facts.st_mode) == (path.stat().st_uid, path.stat().st_mode)
-    assert os.path.getsize(f"{path}-wal") == 0
+    assert snapshot.content_digest(Source(DATABASE, path), "sha256")
+    assert {entry.name for entry in tmp_path.iterdir()} == {*before, "copy"}
+
+
+@pytest.mark.parametrize("failure", [None, sqlite3.DatabaseError("database disk image is malformed")])
+def test_an_application_that_starts_while_its_database_is_read(tmp_path, monkeypatch, failure):
+    path = database(tmp_path / "eternia.db")
+    facts, applications = sqlite.facts, []
+
+    def stirring(connection):
+        if not applications:
+            # The facts are read in a thread of their own, and the application outlives it.
+            applications.append(sqlite3.connect(path, check_same_thread=False))
+            add_rows(applications[0], 7)
+            if failure:
+                raise failure
+        return facts(connection)
+
+    monkeypatch.setattr(sqlite, "facts", stirring)
+    taken = take(path, tmp_path / "copy")
+    assert_whole(taken)
+    assert taken.facts["tables"] == {"memories": 57}
+    applications[0].close()
+
+
+def test_an_application_that_starts_while_its_database_is_hashed(tmp_path, monkeypatch):
+    path = database(tmp_path / "eternia.db")
+    chunks, applications = pin.Pin.chunks, []
+
+    def stirring(held):
+        yield from chunks(held)
+        applications.append(connect(path))
+        add_rows(applications[0], 7)
+
+    monkeypatch.setattr(pin.Pin, "chunks", stirring)
+    assert snapshot.content_digest(Source(DATABASE, path), "sha256") is None
+    applications[0].close()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_database_without_tables_is_no_backup(tmp_path, mode):
+    path = tmp_path / "eternia.db"
+    with closing(connect(path)) as application:
+        application.execute(f"PRAGMA journal_mode = {mode}")
+        application.execute("CREATE TABLE memories (id)")
+        application.execute("DROP TABLE memories")
+        with pytest.raises(SourceError, match=rf"^{path} has no tables. Nothing was backed up; if its"):
+            take(path, tmp_path / "copy")
 
 
 def test_a_user_who_may_only_read_everything(tmp_path):
@@ -333,8 +384,10 @@ def test_a_stopped_application_in_a_directory_without_the_right_to_write(tmp_pat
     with open_directory() as base:
         path = database(base / "data" / "eternia.db")
         path.parent.chmod(0o555)
-        with unprivileged(), pytest.raises(SourceError, match=r"cannot be opened: .* rights on the file and on its di"):
-            take(path, base / "copy")
+        target = public(base / "copies") / "copy"
+        with unprivileged():
+            taken = take(path, target)
+        assert_whole(taken)
         path.parent.chmod(0o755)
 
 
@@ -412,10 +465,14 @@ def test_where_the_index_cannot_be_read_sqlite_copies(tmp_path, monkeypatch, wro
     if wrong == "mark":
         monkeypatch.setattr(wal, "read_mark", lambda index: None)
     else:
-        opened = snapshot._opened
-        monkeypatch.setattr(
-            snapshot, "_opened", lambda kept, path: None if path.name.endswith("-shm") else opened(kept, path)
-        )
+        opened = pin._opened
+
+        def refused(kept, path):
+            if path.name.endswith("-shm"):
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return opened(kept, path)
+
+        monkeypatch.setattr(pin, "_opened", refused)
     with closing(connect(path)) as application:
         add_rows(application, 10)
         taken = take(path, tmp_path / "copy")
@@ -457,6 +514,8 @@ def test_a_disk_that_fails_on_the_way(tmp_path, monkeypatch, call, error, words)
 
 def test_sqlites_own_copy_on_a_full_disk(tmp_path, monkeypatch):
     path = database(tmp_path / "eternia.db")
+    application = connect(path)
+    add_rows(application)
     monkeypatch.setattr(wal, "read_mark", lambda index: None)
     connect_ = sqlite3.connect
 
@@ -469,6 +528,7 @@ def test_sqlites_own_copy_on_a_full_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(sqlite3, "connect", small)
     with pytest.raises(StoreError, match=r"could not be written: database or disk is full. Free some space"):
         take(path, tmp_path / "copy")
+    application.close()
 
 
 @pytest.mark.parametrize("log", [False, True])
@@ -623,9 +683,10 @@ def test_a_state(tmp_path):
         (b"{", DamagedError, r"is not whole JSON"),
         (STATE_TEXT.encode()[:-20], DamagedError, r"is not whole JSON .* Nothing was backed up"),
         (STATE_TEXT.encode() + STATE_TEXT.encode(), DamagedError, r"is not whole JSON \(Extra data"),
-        (b"null", DamagedError, r"holds None, not a JSON object. Nothing was backed up"),
+        (b"null", DamagedError, r"holds null, not a JSON object. Nothing was backed up"),
+        (b"{}", DamagedError, r"holds an empty JSON object. Nothing was backed up; if its content"),
         (b"[]", DamagedError, r"holds \[\], not a JSON object"),
-        (b'"state"', DamagedError, r"holds 'state', not a JSON object"),
+        (b'"state"', DamagedError, r'holds "state", not a JSON object'),
         (b"\xef\xbb\xbf{}", DamagedError, r"is not whole JSON \(Unexpected UTF-8 BOM"),
         (STATE_TEXT.encode("utf-16"), DamagedError, r"is not UTF-8 text \(byte 0\)"),
         (b'{"emotion": "fr\xe9missement"}', DamagedError, r"is not UTF-8 text \(byte 15\). Nothing was backed up"),

@@ -77,6 +77,7 @@ class RunFailedError(EngineError):
 
 def plan(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcome:
     """Find out what `run` would do, reading only. Raises EngineError where the run would fail for a reason seen now."""
+    files.require_writable(config.storage_path)
     attempt = _Attempt(config, clock, skip_unchanged)
     size = source.examine(attempt.source)
     newest = attempt.newest_if_unchanged(
@@ -157,6 +158,11 @@ def _prove(config: Config, name: BackupName, taken: Snapshot, clock: Clock) -> M
             checking.result()
             verify.same_facts(taken.path, comparing.result(), taken.facts)
             flushing.result()
+    except DamagedError as exc:
+        source_path = taken.facts["path"]
+        raise DamagedError(
+            f"{source_path} gave a copy that is not fit to be a backup. Nothing was stored. {exc}"
+        ) from exc
     except OSError as exc:
         raise StoreError(
             f"The snapshot {taken.path} could not be checked and put on the disk: {files.reason(exc)}. "

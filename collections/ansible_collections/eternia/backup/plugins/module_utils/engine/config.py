@@ -27,6 +27,14 @@ ENVIRONMENTS = ("development", "staging", "production")
 _PERIODS = {"hourly": 3600, "daily": 86400, "weekly": 7 * 86400, "monthly": 31 * 86400}
 FREQUENCIES = tuple(_PERIODS)
 
+_KEYS = (
+    *("enabled", "frequency", "source", "database_path", "state_path", "storage_path"),
+    *("retention_days", "retention", "minimum_kept", "verify", "cloud_backup"),
+)
+_CLOUD_KEYS = (
+    *("enabled", "provider", "bucket", "region", "prefix", "endpoint_url"),
+    *("storage_class", "sse", "kms_key_id", "checksum", "credentials_file"),
+)
 _KEEP_RULES = ("keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _PREFIX = re.compile(r"[A-Za-z0-9!_.*'()-]+(?:/[A-Za-z0-9!_.*'()-]+)*")
@@ -67,8 +75,8 @@ def parse(block: Any, *, environment: str, host: str, base_dir: str | None) -> C
         raise ConfigError("host is empty; give the name that tells this host from the others.")
     if base_dir is not None and not Path(base_dir).is_absolute():
         raise ConfigError(f"base_dir is {base_dir!r}; it must be an absolute path on the host.")
-    reader = _Reader("backup", block)
-    config = Config(
+    reader = _Reader("backup", block, _KEYS)
+    return Config(
         environment=environment,
         host=host,
         enabled=reader.boolean("enabled", True),
@@ -80,10 +88,8 @@ def parse(block: Any, *, environment: str, host: str, base_dir: str | None) -> C
         legacy_paths=_legacy_paths(base_dir),
         policy=_policy(reader),
         verify=reader.choice("verify", ("quick", "full"), "quick"),
-        cloud=_cloud(reader.block("cloud_backup"), environment, base_dir),
+        cloud=_cloud(reader.block("cloud_backup", _CLOUD_KEYS), environment, base_dir),
     )
-    reader.finish()
-    return config
 
 
 def _legacy_paths(base_dir: str | None) -> tuple[Path, ...]:
@@ -92,13 +98,12 @@ def _legacy_paths(base_dir: str | None) -> tuple[Path, ...]:
 
 
 def _policy(reader: _Reader) -> Policy:
-    retention = reader.block("retention")
+    retention = reader.block("retention", _KEEP_RULES)
     keep = {rule: retention.whole(rule, 0) for rule in _KEEP_RULES}
-    retention.finish()
     # With keep rules and no word about days, the rules alone decide.
-    days = reader.whole("retention_days", 0 if reader.has("retention_days") else 30)
+    rules_alone = any(keep.values()) and not reader.has("retention_days")
     return Policy(
-        retention_days=None if any(keep.values()) and not reader.has("retention_days") else days,
+        retention_days=None if rules_alone else reader.whole("retention_days", 30),
         minimum_kept=reader.whole("minimum_kept", 3, least=1),
         **keep,
     )
@@ -118,27 +123,30 @@ def _cloud(reader: _Reader, environment: str, base_dir: str | None) -> S3Setting
         checksum=reader.choice("checksum", ("auto", "crc64nvme", "sha256", "md5"), "auto"),
         credentials_file=reader.optional_path("credentials_file", base_dir),
     )
-    reader.finish()
     return settings if enabled else None
 
 
 class _Reader:
-    """Takes the keys of one block, remembers which were asked for, and refuses the rest."""
+    """Takes the values of one block by their keys; refuses a key that is not among the known ones."""
 
-    def __init__(self, where: str, block: Any) -> None:
+    def __init__(self, where: str, block: Any, known: tuple[str, ...]) -> None:
         if block is None:
             block = {}
         if not isinstance(block, Mapping):
             raise ConfigError(f"{where} is {block!r}; it must be a block of keys and values.")
+        for key in block:
+            if key not in known:
+                near = difflib.get_close_matches(str(key), known, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise ConfigError(f"{where}.{key} is not a key that exists.{hint} Allowed: {_listed(known)}.")
         self._where = where
         self._block = block
-        self._known: list[str] = []
 
     def has(self, key: str) -> bool:
         return self._block.get(key) is not None
 
-    def block(self, key: str) -> _Reader:
-        return _Reader(f"{self._where}.{key}", self._take(key))
+    def block(self, key: str, known: tuple[str, ...]) -> _Reader:
+        return _Reader(f"{self._where}.{key}", self._take(key), known)
 
     def boolean(self, key: str, default: bool) -> bool:
         value = self._take(key, default)
@@ -182,19 +190,9 @@ class _Reader:
         return Path(base_dir, value)
 
     def optional_path(self, key: str, base_dir: str | None) -> Path | None:
-        return self.path(key, "", base_dir) if self.has(key) else self._take(key)
-
-    def finish(self) -> None:
-        for key in self._block:
-            if key not in self._known:
-                near = difflib.get_close_matches(str(key), self._known, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
-                raise ConfigError(
-                    f"{self._where}.{key} is not a key that exists.{hint} Allowed: {_listed(sorted(self._known))}."
-                )
+        return self.path(key, "", base_dir) if self.has(key) else None
 
     def _take(self, key: str, default: Any = None) -> Any:
-        self._known.append(key)
         value = self._block.get(key)
         return default if value is None else value
 

@@ -94,9 +94,20 @@ def make_private_dirs(path: Path) -> None:
         if not path.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, "it is a file, not a directory")
     except OSError as exc:
-        raise StoreError(
-            f"The directory {path} cannot be used: {reason(exc)}. Correct storage_path, or the rights on that place."
-        ) from exc
+        raise _unusable(path, reason(exc)) from exc
+
+
+def require_writable(path: Path) -> None:
+    """Find out, without writing, whether a directory can be used or made. Raises StoreError as `make_private_dirs`."""
+    nearest = next(step for step in (path, *path.parents) if step.exists())
+    if not nearest.is_dir():
+        raise _unusable(path, "it is a file, not a directory" if nearest == path else f"{nearest} is a file")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise _unusable(path, "permission denied")
+
+
+def _unusable(path: Path, why: str) -> StoreError:
+    return StoreError(f"The directory {path} cannot be used: {why}. Correct storage_path, or the rights on that place.")
 
 
 def write_new(path: Path, data: bytes) -> None:
@@ -143,7 +154,7 @@ def need_space(directory: Path, size: int) -> None:
     if free < size:
         raise StoreError(
             f"{directory} has {free:,} bytes free and {size:,} are needed. "
-            "Free some space, lower retention_days, or move storage_path to a larger filesystem."
+            "Free some space there, or move storage_path to a larger filesystem."
         )
 
 

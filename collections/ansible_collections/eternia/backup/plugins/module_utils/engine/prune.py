@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from . import catalog, lock, log, record
+from . import catalog, lock, log, record, verify
 from .config import Config
-from .errors import StoreError
+from .errors import DamagedError, NotFoundError, StoreError
 from .names import BackupName
 from .retention import Decision, apply_policy
 from .stores.base import Copy, Store
@@ -67,11 +68,32 @@ def _judge(
     verdicts = []
     for store, copies in listed:
         marked = [replace(copy, pinned=True) if copy.name in pinned else copy for copy in copies]
+        marked = _doubted(store, marked, config, upcoming)
         for decision in apply_policy(marked, config.policy, now):
             if store.name in obstacles:
                 decision = Decision(decision.copy, True, (f"nothing is removed: {obstacles[store.name]}",))
             verdicts.append(Verdict(store.name, store.location(decision.copy.name), decision))
     return verdicts
+
+
+def _doubted(store: Store, copies: list[Copy], config: Config, upcoming: Collection[BackupName]) -> list[Copy]:
+    """The copies, those with a manifest that cannot be used no longer verified.
+
+    Only the newest are read, until as many are good as always stay: it is on them that the others may go.
+    """
+    good: Counter[str] = Counter()
+    judged = []
+    for copy in sorted(copies, key=lambda copy: copy.name, reverse=True):
+        if copy.verified and good[copy.name.kind] < config.policy.minimum_kept:
+            try:
+                if copy.name not in upcoming:
+                    verify.in_store(store, copy, "manifest")
+                good[copy.name.kind] += 1
+            except (DamagedError, NotFoundError) as exc:
+                log.warning(str(exc))
+                copy = replace(copy, has_manifest=False)
+        judged.append(copy)
+    return judged
 
 
 def _with(copies: Iterable[Copy], upcoming: Collection[BackupName]) -> list[Copy]:

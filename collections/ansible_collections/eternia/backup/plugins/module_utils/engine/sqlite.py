@@ -20,6 +20,9 @@ from .errors import DamagedError, EngineError, SourceError, StoreError
 # Long enough for any commit of a healthy application, short enough for a person who waits.
 BUSY_SECONDS = 10.0
 
+# For a file that nobody writes to: keeps SQLite from making `-wal` and `-shm` beside it.
+IMMUTABLE = "immutable=1"
+
 
 def connect(path: Path, *options: str) -> sqlite3.Connection:
     """Open read-only, in autocommit, usable from one thread after the other. `options` are of SQLite's URI."""
@@ -35,11 +38,11 @@ def connect(path: Path, *options: str) -> sqlite3.Connection:
 
 @contextmanager
 def finished(path: Path) -> Iterator[sqlite3.Connection]:
-    """A copy that nobody writes to: `immutable` keeps SQLite from making `-wal` and `-shm` beside it.
+    """A copy, which nobody writes to.
 
     Raises DamagedError for whatever SQLite finds wrong.
     """
-    connection = connect(path, "immutable=1")
+    connection = connect(path, IMMUTABLE)
     try:
         yield connection
     except sqlite3.Error as exc:
@@ -49,11 +52,11 @@ def finished(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 @contextmanager
-def live(path: Path) -> Iterator[sqlite3.Connection]:
-    """A source that an application may be writing to. Raises SourceError or DamagedError."""
+def source(path: Path, *options: str) -> Iterator[sqlite3.Connection]:
+    """A source, which an application may be writing to. Raises SourceError or DamagedError."""
     connection = None
     try:
-        connection = connect(path)
+        connection = connect(path, *options)
         yield connection
     except sqlite3.Error as exc:
         raise _meaning(path, exc) from exc

@@ -53,7 +53,11 @@ def parse_state(raw: bytes, path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as exc:
         raise DamagedError(f"{path} is not whole JSON ({exc}). Nothing was backed up.") from exc
     if not isinstance(state, dict):
-        raise DamagedError(f"{path} holds {_shortened(state)}, not a JSON object. Nothing was backed up.")
+        raise DamagedError(f"{path} holds {json.dumps(state)[:100]}, not a JSON object. Nothing was backed up.")
+    if not state:
+        raise DamagedError(
+            f"{path} holds an empty JSON object. Nothing was backed up; if its content was lost, restore it."
+        )
     return state
 
 
