@@ -8,9 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 COLLECTION := collections/ansible_collections/eternia/backup
 
-# Where the embedded development services listen, on 127.0.0.1.
-export ETERNIA_S3_PORT ?= 8333
-export ETERNIA_APP_PORT ?= 8000
+# ETERNIA_S3_PORT=... and ETERNIA_APP_PORT=... move the embedded services, which remember them; they begin at 8333 and 8000.
 
 .PHONY: help
 help: ## this list

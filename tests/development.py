@@ -17,6 +17,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.config import Config
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 DEV_SERVICES = CHECKOUT / "scripts/dev_services.py"
@@ -55,7 +56,7 @@ class Checkout:
         pid: int = json.loads((self.home / ".dev" / f"{name}.pid").read_text())["pid"]
         return pid
 
-    def s3(self) -> Any:
+    def s3(self, **options: Any) -> Any:
         """Plain boto3, told nothing but what `env` prints."""
         lines = self.succeed("env").splitlines()
         with pytest.MonkeyPatch.context() as patch:
@@ -64,7 +65,11 @@ class Checkout:
             for line in lines:
                 name, value = line.removeprefix("export ").split("=", 1)
                 patch.setenv(name, value)
-            return boto3.Session().client("s3")
+            return boto3.Session().client("s3", **options)
+
+    def s3_once(self) -> Any:
+        """The same, but what fails is not tried again."""
+        return self.s3(config=Config(retries={"total_max_attempts": 1}))
 
 
 def new_checkout(home: Path) -> Checkout:

@@ -80,7 +80,7 @@ def test_nothing_listens_beyond_loopback(services: Checkout) -> None:
     listening = subprocess.run(["ss", "-Hltnp"], text=True, capture_output=True, check=True).stdout.splitlines()
     pids = (f"pid={services.pid('store')},", f"pid={services.pid('eternia')},")
     addresses = [line.split()[3] for line in listening if any(pid in line for pid in pids)]
-    assert len(addresses) == 11
+    assert addresses
     assert [address for address in addresses if not address.startswith("127.0.0.1:")] == []
 
 
@@ -137,6 +137,77 @@ def test_what_was_stored_survives_down_and_up_on_other_ports(checkout: Checkout)
     assert count_states(moved.home / "data/eternia.db") >= saves
 
 
+def test_what_was_stored_can_be_read_as_soon_as_up_returns(checkout: Checkout) -> None:
+    checkout.succeed("up")
+    # Enough objects that every volume of the bucket has some.
+    stored = {f"development/{number}": str(number).encode() for number in range(30)}
+    s3 = checkout.s3_once()
+    for key, body in stored.items():
+        s3.put_object(Bucket="eternia-backups", Key=key, Body=body)
+    for _ in range(3):
+        checkout.succeed("down")
+        checkout.succeed("up")
+        s3 = checkout.s3_once()
+        read = {key: s3.get_object(Bucket="eternia-backups", Key=key)["Body"].read() for key in stored}
+        assert read == stored
+
+
+def test_the_ports_of_the_last_start_are_kept(checkout: Checkout) -> None:
+    not_given = {"ETERNIA_S3_PORT": "", "ETERNIA_APP_PORT": ""}
+    checkout.succeed("up")
+    assert checkout.succeed("up", **not_given).count("runs already") == 2
+    checkout.succeed("down")
+    assert checkout.succeed("down", **not_given) == "No development services run here.\n"
+    assert checkout.succeed("up", **not_given).count("(started)") == 2
+    assert (is_open(checkout.s3_port), is_open(checkout.app_port)) == (True, True)
+    checkout.succeed("down")
+    moved = new_checkout(checkout.home)
+    moved.succeed("up")
+    assert f"127.0.0.1:{moved.s3_port}," in moved.succeed("up", **not_given)
+
+
+def test_the_first_ports_are_8333_and_8000(checkout: Checkout) -> None:
+    for variable, port in (("ETERNIA_S3_PORT", 8333), ("ETERNIA_APP_PORT", 8000)):
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # somebody else has it, which is as good
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            assert f"Port {port} on 127.0.0.1 is taken" in checkout.fail("up", **{variable: ""})
+
+
+def test_up_with_other_keys_than_the_running_store_has_is_refused(checkout: Checkout) -> None:
+    checkout.succeed("up")
+    (checkout.home / ".dev/aws/credentials").unlink()
+    message = checkout.fail("up")
+    assert "The bucket eternia-backups cannot be used:" in message
+    assert "make down up" in message
+
+
+def test_the_development_inventory_finds_the_store(checkout: Checkout) -> None:
+    address = f"http://127.0.0.1:{checkout.s3_port}"
+    assert endpoint_in_inventory(checkout.home) == "http://127.0.0.1:8333"
+    checkout.succeed("up")
+    assert (checkout.home / ".dev/aws/endpoint_url").read_text() == f"{address}\n"
+    assert endpoint_in_inventory(checkout.home) == address
+    given = "http://127.0.0.1:9"
+    assert endpoint_in_inventory(checkout.home, AWS_ENDPOINT_URL=given) == given
+
+
+def endpoint_in_inventory(home: Path, **environment: str) -> str:
+    """What a plain `ansible` is told, which must have nothing to warn about."""
+    ansible = [str(Path(sys.executable).with_name("ansible")), "-i", "inventories/development", "all"]
+    result = subprocess.run(
+        [*ansible, "-m", "ansible.builtin.debug", "-a", "msg={{ backup.cloud_backup.endpoint_url }}"],
+        cwd=CHECKOUT,
+        text=True,
+        capture_output=True,
+        check=True,
+        env={**os.environ, "ETERNIA_HOME": str(home), "ANSIBLE_CALLBACK_RESULT_FORMAT": "json", **environment},
+    )
+    assert result.stderr == ""
+    message: str = json.loads(result.stdout.partition("=> ")[2])["msg"]
+    return message
+
+
 def test_down_with_nothing_running_is_no_error(checkout: Checkout) -> None:
     assert checkout.succeed("down") == "No development services run here.\n"
     assert list(checkout.home.iterdir()) == []
@@ -161,11 +232,11 @@ def test_a_taken_port_is_named_with_the_way_out(checkout: Checkout, offset: int,
     port = checkout.s3_port + offset
     with socket.create_server(("127.0.0.1", port)):
         message = checkout.fail("up").strip()
-    other = message.rpartition("=")[2]
+    other = message.rpartition("=")[2].partition(" ")[0]
     who = f"{Path('/proc/self/comm').read_text().strip()}, pid {os.getpid()}"
     assert message == (
         f"Port {port} on 127.0.0.1{why.format(first=checkout.s3_port)} is taken by another program ({who}). "
-        f"Choose another: make up {variable}={other}"
+        f"Choose another, for example {variable}={other}: make up {variable}={other} (later commands remember it)"
     )
     assert not is_open(int(other))
     assert not (checkout.home / ".dev/store.pid").exists()

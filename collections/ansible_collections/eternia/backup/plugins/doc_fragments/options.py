@@ -39,7 +39,8 @@ options:
     choices: [development, staging, production]
   base_dir:
     description:
-      - The application's directory on the host, where relative paths in O(config) begin.
+      - The application's directory on the host, where relative paths in O(config) begin. Backups that Eternia's own
+        manager left in C(data/backups) and C(logs/backups) below it are listed too.
       - Required when O(config) leaves any path relative, or leaves one out whose default is relative.
     type: path
   host:
@@ -47,14 +48,14 @@ options:
       - The name that tells this host from the others. It is written into every manifest and owns the prefix in S3.
       - The default is the host's own name; playbooks pass C(inventory_hostname).
     type: str
-"""
-
-    ATTRIBUTES = r"""
-options: {}
 attributes:
   action_group:
     description: Use C(group/eternia.backup.backup) in C(module_defaults) to set defaults for this module.
     support: full
     membership:
       - eternia.backup.backup
+  platform:
+    description: The modules need a POSIX system with the locks and the file calls of Linux.
+    platforms: linux
+    support: full
 """

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import logging
 import socket
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .engine import config, log
+from .engine.errors import EngineError
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -40,6 +42,26 @@ def exit_if_disabled(module: AnsibleModule, settings: config.Config) -> None:
         module.exit_json(changed=False, skipped=True, msg="backup.enabled is false: nothing was done.")
 
 
+def fail(module: AnsibleModule, exc: EngineError, reported: Callable[[Any], dict[str, Any]]) -> NoReturn:
+    """Fail with the engine's words; a run that failed half-way says what holds all the same."""
+    outcome = getattr(exc, "outcome", None)
+    if outcome is None:
+        module.fail_json(msg=str(exc))
+    _warn(module, outcome)
+    module.fail_json(msg=str(exc), **reported(outcome))
+
+
+def succeed(module: AnsibleModule, outcome: Any, result: dict[str, Any]) -> NoReturn:
+    """End with the result, and with what an operator should look at."""
+    _warn(module, outcome)
+    module.exit_json(**result)
+
+
+def _warn(module: AnsibleModule, outcome: Any) -> None:
+    for warning in outcome.warnings:
+        module.warn(warning)
+
+
 def _forward_log(module: AnsibleModule) -> None:
     """Send the engine's log lines to where Ansible's modules log: journald, or syslog."""
     log.logger.addHandler(_ModuleHandler(module))
@@ -51,5 +73,5 @@ class _ModuleHandler(logging.Handler):
         super().__init__()
         self._module = module
 
-    def emit(self, record: logging.LogRecord) -> Any:
+    def emit(self, record: logging.LogRecord) -> None:
         self._module.log(record.getMessage())

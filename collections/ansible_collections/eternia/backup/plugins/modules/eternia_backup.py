@@ -17,8 +17,9 @@ description:
 options:
   skip_unchanged:
     description:
-      - Whether to leave it at the newest verified backup when the source still has its content. Nothing is stored or
-        sent then; the backup gets a fresh record of when the source was last seen unchanged.
+      - Whether to leave it at the newest verified backup when the source still has its content. No new backup is
+        stored or sent then; the backup gets a fresh record of when the source was last seen unchanged. What S3 lacks of
+        earlier backups is sent all the same.
     type: bool
     default: false
 requirements:
@@ -27,14 +28,13 @@ requirements:
   - awscrt (optional, full-object checksums in S3)
 extends_documentation_fragment:
   - eternia.backup.options
-  - eternia.backup.options.attributes
 attributes:
   check_mode:
     support: full
     description: Prints the plan of the real run, and writes nothing.
   diff_mode:
     support: full
-    description: Shows the name of the newest backup before and after, and its digest.
+    description: Shows the name of the newest backup before and after.
 author:
   - The Eternia maintainers (@eternia)
 seealso:
@@ -54,35 +54,36 @@ EXAMPLES = r"""
   eternia.backup.eternia_backup:
     config:
       storage_path: /backups
-      database_path: /opt/eternia/data/eternia.db
+      database_path: data/eternia.db
     environment: staging
+    base_dir: /opt/eternia
     skip_unchanged: true
 """
 
 RETURN = r"""
 name:
   description: The backup's name; in check mode the name that a backup taken now would have.
-  returned: success
+  returned: success, and failure once a run has begun
   type: str
   sample: eternia_backup_20261122_220000.db
 path:
   description: Where the backup lies on the host.
-  returned: success
+  returned: success, and failure once a run has begun
   type: str
   sample: /backups/eternia_backup_20261122_220000.db
 bytes:
   description: The size of the backup in bytes; in check mode the size of the source's main file.
-  returned: success
+  returned: success, and failure once a run has begun
   type: int
   sample: 1048576
 unchanged:
   description: Whether the source still had the content of the newest verified backup, with O(skip_unchanged=true).
-  returned: success
+  returned: success, and failure once a run has begun
   type: bool
   sample: false
 manifest:
-  description: The facts about the backup, as its manifest says them. Empty in check mode.
-  returned: success
+  description: The facts about the backup, as its manifest says them. Empty for a backup that is only planned.
+  returned: success, and failure once a run has begun
   type: dict
   sample:
     format: 1
@@ -90,22 +91,38 @@ manifest:
     verified: {check: quick, at: "2026-11-22T22:00:01Z", result: ok}
 sent:
   description: What was sent to S3 in this run, the newest first; in check mode what would be sent.
-  returned: success
+  returned: success, and failure once a run has begun
   type: list
   elements: dict
-  sample:
-    - name: eternia_backup_20261122_220000.db
-      location: s3://eternia-backups/production/eternia_backup_20261122_220000.db
-      bytes_sent: 1048576
-      check: crc64nvme, full object
+  contains:
+    name:
+      description: The backup's name.
+      type: str
+      sample: eternia_backup_20261122_220000.db
+    location:
+      description: Where it lies now.
+      type: str
+      sample: s3://eternia-backups/production/eternia_backup_20261122_220000.db
+    bytes_sent:
+      description: How many bytes of it were sent; 0 where an earlier run had sent them and not its manifest.
+      type: int
+      sample: 1048576
+    check:
+      description: How the store proved what arrived; empty in check mode.
+      type: str
+      sample: crc64nvme, full object
+    create_only:
+      description: Whether the store keeps its word not to overwrite.
+      type: bool
+      sample: true
 seconds:
-  description: How long the run took, in seconds.
-  returned: success
+  description: How long the run took, in seconds; 0 in check mode.
+  returned: success, and failure once a run has begun
   type: float
   sample: 0.8
 pinned_seconds:
-  description: How long the source was held by a read transaction, in seconds.
-  returned: success
+  description: How long the source was held by a read transaction, in seconds; 0 in check mode.
+  returned: success, and failure once a run has begun
   type: float
   sample: 0.1
 """
@@ -132,11 +149,8 @@ def main() -> None:
         act = backup.plan if module.check_mode else backup.run
         outcome = act(config, clock=backup.Clock(), skip_unchanged=module.params["skip_unchanged"])
     except EngineError as exc:
-        held = reported(config, exc.outcome) if isinstance(exc, backup.RunFailedError) else {}
-        module.fail_json(msg=str(exc), **held)
-    for warning in outcome.warnings:
-        module.warn(warning)
-    module.exit_json(**reported(config, outcome))
+        glue.fail(module, exc, lambda outcome: reported(config, outcome))
+    glue.succeed(module, outcome, reported(config, outcome))
 
 
 def reported(config: Config, outcome: backup.Outcome) -> dict[str, Any]:

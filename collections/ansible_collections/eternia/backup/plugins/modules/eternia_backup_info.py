@@ -26,7 +26,6 @@ options:
     default: none
 extends_documentation_fragment:
   - eternia.backup.options
-  - eternia.backup.options.attributes
 attributes:
   check_mode:
     support: full
@@ -36,6 +35,7 @@ attributes:
     description: Nothing is changed.
 requirements:
   - boto3 >= 1.36 (only with S3)
+  - blake3 (only with O(verify=full), for backups that were hashed with it)
 author:
   - The Eternia maintainers (@eternia)
 seealso:
@@ -76,7 +76,9 @@ backups:
       type: str
       sample: database
     created_at:
-      description: When the snapshot was taken, UTC. For a legacy backup this is what its name says, in local time.
+      description:
+        - When the snapshot was taken, UTC. The name of a legacy backup has the local time of its host, so that this may
+          be some hours off.
       type: str
       sample: "2026-11-22T22:00:00Z"
     bytes:
@@ -95,15 +97,45 @@ backups:
       type: bool
       sample: false
     copies:
-      description: Where it lies, and the problem that a check found there (V(null) without one).
+      description: Its copies, one for each store that has one.
       type: list
       elements: dict
-      sample:
-        - store: local
-          location: /backups/eternia_backup_20261122_220000.db
-          bytes: 1048576
-          verified: true
-          problem: null
+      contains:
+        store:
+          description: V(local), V(s3), or V(legacy:) and the directory where Eternia's built-in manager left it.
+          type: str
+          sample: local
+        location:
+          description: Where it lies.
+          type: str
+          sample: /backups/eternia_backup_20261122_220000.db
+        bytes:
+          description: Its size; V(null) where only its manifest is left.
+          type: int
+          sample: 1048576
+        verified:
+          description: Whether its manifest lies beside it and no check found a problem.
+          type: bool
+          sample: true
+        problem:
+          description: What a check found; V(null) where it found nothing or did not look.
+          type: str
+          sample: null
+unreachable:
+  description: The stores that could not be listed, each with the reason. What else is returned is about the others.
+  returned: success
+  type: dict
+  sample: {}
+enabled:
+  description: Whether the host's backups are switched on.
+  returned: success
+  type: bool
+  sample: true
+last_run:
+  description: Why the last backup run is no ground for trust; V(null) where it succeeded.
+  returned: success
+  type: str
+  sample: null
 newest_verified:
   description: The name of the newest verified backup; V(null) where there is none.
   returned: success

@@ -26,7 +26,6 @@ options:
     default: []
 extends_documentation_fragment:
   - eternia.backup.options
-  - eternia.backup.options.attributes
 attributes:
   check_mode:
     support: full
@@ -65,7 +64,7 @@ EXAMPLES = r"""
 RETURN = r"""
 kept:
   description: The backups that stay, by store, the newest first, each with every reason that keeps it.
-  returned: success
+  returned: success, and failure once a removal has failed
   type: list
   elements: dict
   sample:
@@ -75,7 +74,7 @@ kept:
       reasons: [newest verified, younger than 30 days]
 removed:
   description: The backups that were removed, or would be in check mode, in the same form.
-  returned: success
+  returned: success, and failure once a removal has failed
   type: list
   elements: dict
   sample:
@@ -104,41 +103,34 @@ def main() -> None:
         config = glue.configuration(module)
         glue.exit_if_disabled(module, config)
         now = datetime.now(timezone.utc)
-        if module.check_mode:
-            upcoming = [names.required(text) for text in module.params["upcoming"]]
-            verdicts = prune.plan(config, now=now, upcoming=upcoming)
-        else:
-            verdicts = prune.run(config, now=now)
+        upcoming = [names.required(text) for text in module.params["upcoming"]]
+        outcome = prune.plan(config, now=now, upcoming=upcoming) if module.check_mode else prune.run(config, now=now)
     except EngineError as exc:
-        module.fail_json(msg=str(exc))
-    module.exit_json(**reported(verdicts))
+        glue.fail(module, exc, reported)
+    glue.succeed(module, outcome, reported(outcome))
 
 
-def reported(verdicts: list[prune.Verdict]) -> dict[str, Any]:
-    """The verdicts as the task returns them."""
-    kept, removed = (
-        [
-            {
-                "store": verdict.store,
-                "name": str(verdict.decision.copy.name),
-                "location": verdict.location,
-                "reasons": list(verdict.decision.reasons),
-            }
-            for verdict in verdicts
-            if verdict.decision.keep is keep
-        ]
-        for keep in (True, False)
-    )
-    listed = sorted(one["location"] for one in (*kept, *removed))
-    gone = {one["location"] for one in removed}
+def reported(outcome: prune.Outcome) -> dict[str, Any]:
+    """What was removed, or would be, and what stays, as the task returns it."""
+    listed = sorted(verdict.location for verdict in outcome.verdicts)
+    gone = {verdict.location for verdict in outcome.removed}
     return {
-        "changed": bool(removed),
-        "kept": kept,
-        "removed": removed,
+        "changed": bool(outcome.removed),
+        "kept": [told(verdict) for verdict in outcome.verdicts if verdict.decision.keep],
+        "removed": [told(verdict) for verdict in outcome.removed],
         "diff": {
             "before": "".join(f"{location}\n" for location in listed),
             "after": "".join(f"{location}\n" for location in listed if location not in gone),
         },
+    }
+
+
+def told(verdict: prune.Verdict) -> dict[str, Any]:
+    return {
+        "store": verdict.store,
+        "name": str(verdict.decision.copy.name),
+        "location": verdict.location,
+        "reasons": list(verdict.decision.reasons),
     }
 
 

@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -32,6 +32,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine import (
     lock,
     prune,
     record,
+    sqlite,
     status,
 )
 from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import EngineError, LockedError, StoreError
@@ -49,6 +50,7 @@ from ansible_collections.eternia.backup.tests.unit.builders import (
     die,
     in_child,
     open_directory,
+    process,
     query,
     tree,
     unprivileged,
@@ -234,7 +236,10 @@ def test_a_name_that_is_taken_waits_for_the_next_second(config, taken):
     config.storage_path.mkdir(parents=True)
     (config.storage_path / f"{FIRST}{taken}").write_text("theirs")
     clock = SetClock(NOON + timedelta(milliseconds=750))
+    planned = backup.plan(config, clock=clock.clock())
+    assert clock.waited == []
     outcome = backup.run(config, clock=clock.clock())
+    assert (planned.name, planned.path) == (outcome.name, outcome.path)
     assert str(outcome.name) == "eternia_backup_20261122_120001.db"
     assert clock.waited == [0.25]
     assert (config.storage_path / f"{FIRST}{taken}").read_text() == "theirs"
@@ -278,11 +283,16 @@ def test_a_filesystem_without_links(config, monkeypatch, taken):
 
 def test_a_clock_that_was_moved_back_is_told_and_the_backup_is_taken(config):
     run(config, later())
+    planned = plan(config)
     outcome = run(config)
-    assert outcome.warnings == [
-        "The clock says 2026-11-22T12:00:00Z, but eternia_backup_20261122_130000.db is later: the clock was moved "
-        "back, or was wrong then. The backup is taken; check the clock, and remove what is dated in the future."
-    ]
+    assert (
+        planned.warnings
+        == outcome.warnings
+        == [
+            "The clock says 2026-11-22T12:00:00Z, but eternia_backup_20261122_130000.db is later: the clock was moved "
+            "back, or was wrong then. The backup is taken; check the clock, and remove what is dated in the future."
+        ]
+    )
     assert set(check(config)) == {FIRST, "eternia_backup_20261122_130000.db"}
 
 
@@ -370,7 +380,7 @@ def test_storage_is_made_where_it_is_missing(config):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: path.write_text("mine"), r"{path} cannot be used: it is a file, not a directory. Correct stor"),
+        (lambda path: path.write_text("mine"), r"{path} cannot be used: {path} is a file, not a directory. Correct"),
         (lambda path: path.symlink_to("/nowhere"), r"{path} cannot be used: file exists"),
         (lambda path: made(path / ".staging").write_text("mine"), r"{path}/.staging is not a directory. Remove it"),
         (lambda path: made(path / ".lock").symlink_to("/etc/x"), r"{path}/.lock cannot be opened: too many levels"),
@@ -397,8 +407,9 @@ def without_lock(config):
 
 def test_storage_below_a_file(config):
     config.storage_path.parent.write_text("mine")
-    with pytest.raises(StoreError, match=rf"The directory {config.storage_path} cannot be used: not a directory"):
-        run(config)
+    for attempt in (plan, run):
+        with pytest.raises(StoreError, match=rf"The directory {config.storage_path} cannot be used: .*not a directory"):
+            attempt(config)
 
 
 @pytest.mark.parametrize(
@@ -411,8 +422,9 @@ def test_storage_that_may_not_be_written(mode, message):
         database(config.database_path, mode="delete")
         config.storage_path.mkdir(parents=True)
         config.storage_path.chmod(mode)
-        with unprivileged(), pytest.raises(StoreError, match=message):
-            run(config)
+        for attempt in (plan, run):
+            with unprivileged(), pytest.raises(StoreError, match=message if attempt is run else r"permission denied"):
+                attempt(config)
         config.storage_path.chmod(0o755)
         assert stored(config) == []
 
@@ -441,7 +453,7 @@ def test_links_inside_a_staging_that_a_crash_left_are_not_followed(config, tmp_p
     assert not (config.storage_path / ".staging").exists()
 
 
-@pytest.mark.parametrize("act", [run, lambda config: prune.run(config, now=NOON)])
+@pytest.mark.parametrize("act", [run, plan, lambda config: prune.run(config, now=NOON)])
 def test_while_another_run_goes_on(config, act):
     run(config)
     before = without_lock(config)
@@ -462,8 +474,8 @@ def test_a_run_that_fails_is_recorded_and_then_nothing_is_removed(config):
     assert ".staging" not in stored(config)
     before = tree(config.storage_path)
     for judged in (prune.plan(config, now=later(3)), prune.run(config, now=later(3))):
-        assert [one.decision.keep for one in judged] == [True, True]
-        assert {one.decision.reasons for one in judged} == {
+        assert judged.removed == []
+        assert {one.decision.reasons for one in judged.verdicts} == {
             (f"nothing is removed: the run of 2026-11-22T14:00:00Z failed: {failed.value}",)
         }
     after = tree(config.storage_path)
@@ -472,7 +484,116 @@ def test_a_run_that_fails_is_recorded_and_then_nothing_is_removed(config):
     config.database_path.unlink()
     database(config.database_path)
     run(config, later(4))
-    assert [one.decision.keep for one in prune.run(config, now=later(5))] == [True, False, False]
+    assert len(prune.run(config, now=later(5)).removed) == 2
+
+
+EXCLUSIVE = """
+import sqlite3, sys, time
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN EXCLUSIVE")
+print("ready", flush=True)
+time.sleep(60)
+"""
+# A transaction that is too large for its memory, so that a part of it goes to the disk before its end.
+UNFINISHED = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+for statement in ("PRAGMA cache_size = 2", "BEGIN", "UPDATE memories SET description = zeroblob(9000)"):
+    connection.execute(statement)
+os.kill(os.getpid(), 9)
+"""
+
+
+def corrupt(config, held):
+    os.truncate(config.database_path, 5000)
+
+
+def locked_exclusively(config, held):
+    held.enter_context(process(EXCLUSIVE, config.database_path))
+
+
+def left_with_a_hot_journal(config, held):
+    subprocess.run([sys.executable, "-c", UNFINISHED, config.database_path], check=False)
+
+
+def empty(config, held):
+    with closing(connect(config.database_path)) as application:
+        application.execute("DROP TABLE memories")
+
+
+def gone(config, held):
+    config.database_path.unlink()
+
+
+def already_running(config, held):
+    config.storage_path.mkdir()
+    held.enter_context(lock.held(config.storage_path))
+
+
+def without_locks(config, held):
+    def refused(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    config.storage_path.mkdir()
+    (config.storage_path / ".lock").touch()
+    held.enter_context(pytest.MonkeyPatch.context()).setattr(lock.fcntl, "flock", refused)
+
+
+def behind_a_link(config, held):
+    config.storage_path.mkdir()
+    (config.storage_path / ".lock").symlink_to("/nowhere/lock")
+
+
+def in_the_way(config, held):
+    config.storage_path.write_text("mine")
+
+
+OBSTACLES = {
+    corrupt: r"is damaged: SQLite says .*malformed",
+    locked_exclusively: r"is locked: another process has held it",
+    left_with_a_hot_journal: r"has a hot journal",
+    empty: r"has no tables\. Nothing was backed up",
+    gone: r"There is nothing to back up: neither .* exists",
+    already_running: r"Another run \(process \d+\) works on",
+    without_locks: r"/\.lock cannot be locked: no locks available\. Move storage_path to a filesystem that has locks\.",
+    behind_a_link: r"/\.lock cannot be opened: too many levels",
+    in_the_way: r"is a file, not a directory\. Correct storage_path",
+}
+
+
+@pytest.mark.parametrize(("obstacle", "message"), OBSTACLES.items(), ids=[one.__name__ for one in OBSTACLES])
+def test_the_plan_fails_where_the_run_would_and_with_its_words(tmp_path, monkeypatch, obstacle, message):
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.1)
+    config = configuration(tmp_path)
+    database(config.database_path, mode="delete", rows=200)
+    config.storage_path.parent.mkdir()
+    with ExitStack() as held:
+        obstacle(config, held)
+        before = tree(tmp_path)
+        planned = failure_of(lambda: plan(config))
+        assert tree(tmp_path) == before
+        assert re.search(message, planned)
+        assert failure_of(lambda: run(config)) == planned
+
+
+def test_the_plan_too_says_that_there_is_no_room(config, monkeypatch):
+    needed = config.database_path.stat().st_size
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9**9, 9**9, needed - 1))
+    # The directory is still to be made, and its nearest parent is where there has to be room.
+    message = f"{config.storage_path.parents[1]} has {needed - 1:,} bytes free and {needed:,} are needed"
+    with pytest.raises(StoreError, match=re.escape(message)):
+        plan(config)
+    with pytest.raises(backup.RunFailedError, match=rf"has {needed - 1:,} bytes free and {needed:,} are needed"):
+        run(config)
+
+
+def test_the_plan_fails_on_a_filesystem_that_is_read_only(config, monkeypatch):
+    # What the kernel says of one; mounting it needs rights that a developer has not.
+    real = os.statvfs(config.database_path.parent)
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result((*real[:8], os.ST_RDONLY, real[9])))
+    with pytest.raises(StoreError, match=r"cannot be used: read-only file system\. Correct storage_path"):
+        plan(config)
 
 
 def test_a_lost_database_is_an_error_although_there_is_a_state(config):
@@ -552,8 +673,7 @@ def test_killed_at_any_call_nothing_is_half_and_the_next_run_succeeds(tmp_path, 
         ended = in_child(lambda config=config, step=step: killed(config, step))
         assert ended in (0, -signal.SIGKILL)
         assert_nothing_is_half(config, earlier)
-        removed = [one for one in prune.plan(config, now=later(2)) if not one.decision.keep]
-        assert not removed or succeeded(config, later())
+        assert not prune.plan(config, now=later(2)).removed or succeeded(config, later())
         run(config, later(2), **options)
         assert_nothing_is_half(config, earlier)
         assert ".staging" not in stored(config)
@@ -592,8 +712,7 @@ def test_refused_at_any_call_it_is_said_and_nothing_is_half(tmp_path, monkeypatc
         if failure is not None:
             # It says what to do, too.
             assert re.search(r"\. [A-Z][a-z]+ ", failure), f"{met}: {failure}"
-            judged = prune.plan(config, now=later(2))
-            assert all(one.decision.keep for one in judged), f"{met}: {record.trouble(config.storage_path)}"
+            assert not prune.plan(config, now=later(2)).removed, f"{met}: {record.trouble(config.storage_path)}"
             assert not earlier or before <= set(stored(config))
         run(config, later(3), **options)
         assert record.trouble(config.storage_path) is None
@@ -650,7 +769,7 @@ def run(hours):
         print(exc)
     found = status.read(config, now=NOON + timedelta(days=1), verify="full").backups
     print(len(found), {one.status for one in found})
-    print(sum(not one.decision.keep for one in prune.plan(config, now=NOON + timedelta(days=1))))
+    print(len(prune.plan(config, now=NOON + timedelta(days=1)).removed))
 
 run(0)
 run(1)
@@ -702,12 +821,12 @@ def test_a_filesystem_that_is_full_or_read_only(tmp_path):
 def test_full_from_the_start_what_went_well_before_no_longer_counts(config, monkeypatch):
     run(config)
     run(config, later())
-    assert [one.decision.keep for one in prune.plan(config, now=later(2))] == [True, False]
+    assert [str(one.decision.copy.name) for one in prune.plan(config, now=later(2)).removed] == [FIRST]
     with monkeypatch.context() as patched:
         patched.setattr(os, "pwrite", full_disk)
         with pytest.raises(StoreError, match=r"no space left on device"):
             run(config, later(3))
-    assert [one.decision.keep for one in prune.plan(config, now=later(4))] == [True, True]
+    assert prune.plan(config, now=later(4)).removed == []
 
 
 def failure_of(act):
@@ -760,7 +879,7 @@ def test_what_eternias_own_manager_left_is_listed_and_pruned_only_in_the_storage
         "eternia_backup_20260102_000000.db": "legacy",
         "eternia_backup_20260101_000000.db": "legacy",
     }
-    removed = [one.location for one in prune.run(config, now=later()) if not one.decision.keep]
+    removed = [one.location for one in prune.run(config, now=later()).removed]
     assert removed == [str(config.storage_path / "eternia_backup_20260101_000000.db")]
     assert len(check(config)) == 3
 

@@ -137,7 +137,7 @@ def test_a_switched_off_cloud_is_checked_all_the_same():
     ("block", "message"),
     [
         ("daily", r"backup is 'daily'; it must be a block of keys and values"),
-        (["enabled"], r"backup is \['enabled'\]; it must be a block"),
+        (["enabled"], r"backup is a list; it must be a block"),
         ({"enabled": "false"}, r"backup\.enabled is 'false'; it must be true or false, without quotes"),
         ({"enabled": 1}, r"backup\.enabled is 1; it must be true or false"),
         ({"frequency": "minutely"}, r"frequency is 'minutely'; it must be one of hourly, daily, weekly, monthly\."),
@@ -163,18 +163,32 @@ def test_a_switched_off_cloud_is_checked_all_the_same():
         ({7: 3}, r"backup\.7 is not a key that exists"),
         ({"cloud_backup": {"enabled": "false"}}, r"backup\.cloud_backup\.enabled is 'false'; it must be true or false"),
         ({"cloud_backup": True}, r"cloud_backup is True; it must be a block"),
-        ({"cloud_backup": {"enabled": True}}, r"cloud_backup\.bucket is None; it must be a text that is not empty"),
+        ({"cloud_backup": {"enabled": True}}, r"cloud_backup\.bucket is None; it must be the name of a bucket"),
         (cloud(provider="gcp"), r"cloud_backup\.provider is 'gcp'; it must be one of aws\."),
-        (cloud(bucket="Eternia"), r"cloud_backup\.bucket is 'Eternia'; it must be a text of the form"),
+        (cloud(bucket="Eternia"), r"cloud_backup\.bucket is 'Eternia'; it must be the name of a bucket"),
         (cloud(bucket="s3://eternia"), r"cloud_backup\.bucket is 's3://eternia'"),
         (cloud(bucket=""), r"cloud_backup\.bucket is ''"),
         (cloud(bucket="eternia\n"), r"cloud_backup\.bucket is 'eternia\\n'"),
-        (cloud(prefix="/staging"), r"cloud_backup\.prefix is '/staging'; it must be a text of the form"),
+        (cloud(prefix="/staging"), r"cloud_backup\.prefix is '/staging'; it must be words of letters, digits and"),
         (cloud(prefix="staging/"), r"cloud_backup\.prefix is 'staging/'"),
         (cloud(prefix="a//b"), r"cloud_backup\.prefix is 'a//b'"),
         (cloud(prefix="a b"), r"cloud_backup\.prefix is 'a b'"),
+        (cloud(prefix="."), r"cloud_backup\.prefix is '\.'; it must be words"),
+        (cloud(prefix=".."), r"cloud_backup\.prefix is '\.\.'; it must be words"),
+        (cloud(prefix="a/./b"), r"cloud_backup\.prefix is 'a/\./b'; it must be words"),
+        (cloud(prefix="a/.."), r"cloud_backup\.prefix is 'a/\.\.'; it must be words"),
+        (cloud(prefix="ä"), r"cloud_backup\.prefix is 'ä'; it must be words"),
+        (
+            cloud(kms_key_id="alias/x"),
+            r"cloud_backup\.kms_key_id is given, and sse is not aws:kms\. Set sse",
+        ),
+        (cloud(kms_key_id="alias/x", sse="AES256"), r"kms_key_id is given, and sse is not aws:kms"),
+        (
+            cloud(endpoint_url="https://s3.example.org/path"),
+            r"it must be an address such as https://host:9000",
+        ),
         (cloud(endpoint_url="s3.example.org"), r"cloud_backup\.endpoint_url is 's3\.example\.org'"),
-        (cloud(region=1), r"cloud_backup\.region is 1; it must be a text"),
+        (cloud(region=1), r"cloud_backup\.region is 1; it must be a region"),
         (cloud(sse="AES128"), r"cloud_backup\.sse is 'AES128'; it must be one of AES256, aws:kms"),
         (cloud(checksum="crc32"), r"cloud_backup\.checksum is 'crc32'; it must be one of auto, crc64nvme, sha256, md5"),
         (cloud(credentials_file=1), r"cloud_backup\.credentials_file is 1; it must be a path"),
@@ -184,6 +198,18 @@ def test_a_switched_off_cloud_is_checked_all_the_same():
 def test_what_is_wrong_is_named_with_its_value_and_what_is_allowed(block, message):
     with pytest.raises(ConfigError, match=message):
         parsed(block)
+
+
+@pytest.mark.parametrize("address", ["https://me:hunter2@s3.example.org", "//me:hunter2@s3", "s3://hunter2@s3/x"])
+def test_a_password_in_an_address_is_refused_and_not_repeated(address):
+    with pytest.raises(ConfigError, match=r"endpoint_url is '.*//\*\*\*@s3.*without a password") as refused:
+        parsed(cloud(endpoint_url=address))
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("prefix", ["web1", ".web1", "..web1/a.b", "a/...", "web1/staging"])
+def test_a_prefix_with_dots_is_one_unless_it_is_a_path(prefix):
+    assert parsed(cloud(prefix=prefix)).cloud.prefix == prefix
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,6 @@ from pathlib import Path
 import pytest
 from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, prune, status
 from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import StoreError
-from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.local import LocalStore
 from ansible_collections.eternia.backup.tests.unit.builders import (
     NOON,
     SetClock,
@@ -54,8 +53,8 @@ def config(tmp_path):
     return four_backups(tmp_path)
 
 
-def removed(verdicts):
-    return [(one.store, str(one.decision.copy.name)) for one in verdicts if not one.decision.keep]
+def removed(outcome):
+    return [(one.store, str(one.decision.copy.name)) for one in outcome.removed]
 
 
 def listed(config):
@@ -73,10 +72,12 @@ def test_the_plan_is_the_run_and_writes_nothing(config):
     assert tree(config.storage_path) == before
     done = prune.run(config, now=NOW)
     assert done == planned
-    assert [(one.store, one.location) for one in done] == [
+    assert [(one.store, one.location) for one in done.verdicts] == [
         ("local", str(config.storage_path / name)) for name in reversed(NAMES)
     ]
-    assert [one.decision.reasons for one in done] == [("newest verified", "last 1 of 1"), GOES, GOES, GOES]
+    assert removed(done) == [("local", name) for name in NAMES[:3]]
+    assert done.warnings == []
+    assert [one.decision.reasons for one in done.verdicts] == [("newest verified", "last 1 of 1"), GOES, GOES, GOES]
     assert listed(config) == with_manifests(NAMES[3:])
     assert removed(prune.run(config, now=NOW)) == []
 
@@ -136,10 +137,11 @@ def test_a_removal_that_fails_says_how_far_it_came(config, monkeypatch):
 
     monkeypatch.setattr(Path, "unlink", refused)
     location = config.storage_path / NAMES[1]
-    with pytest.raises(
-        StoreError, match=rf"^{location} could not be removed: input/output error.* \(1 of 3 were removed from local"
-    ):
+    message = rf"^{location} could not be removed: input/output error\. .* Removed before it: 1\.$"
+    with pytest.raises(prune.PruneFailedError, match=message) as failed:
         prune.run(config, now=NOW)
+    assert removed(failed.value.outcome) == [("local", NAMES[0])]
+    assert len(failed.value.outcome.verdicts) == 4
     assert listed(config) == with_manifests(NAMES[1:])
 
 
@@ -149,8 +151,10 @@ def test_without_the_right_to_remove():
         for entry in (config.storage_path.parent, *config.storage_path.iterdir()):
             entry.chmod(0o777)
         config.storage_path.chmod(0o555)
-        with unprivileged(), pytest.raises(StoreError, match=r"not be removed: permission denied.*\(0 of 3 were"):
+        message = r"not be removed: permission denied\. Correct the rights on .* Removed before it: 0\.$"
+        with unprivileged(), pytest.raises(prune.PruneFailedError, match=message) as failed:
             prune.run(config, now=NOW)
+        assert removed(failed.value.outcome) == []
         assert listed(config) == with_manifests(NAMES)
 
 
@@ -171,7 +175,7 @@ def test_a_store_that_cannot_be_read(tmp_path, make, message):
 
 def test_where_nothing_was_ever_backed_up_nothing_is_made(tmp_path):
     config = configuration(tmp_path)
-    assert prune.run(config, now=NOW) == prune.plan(config, now=NOW) == []
+    assert prune.run(config, now=NOW) == prune.plan(config, now=NOW) == prune.Outcome()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -181,7 +185,7 @@ RUNNING = '{"result": "running", "at": "2026-11-25T12:00:00Z", "error": ""}'
 @pytest.mark.parametrize("content", [RUNNING, "", "null", "[]"])
 def test_after_a_run_that_was_cut_off_nothing_is_removed(config, content):
     (config.storage_path / "last-run.json").write_text(content)
-    verdicts = prune.run(config, now=NOW)
+    verdicts = prune.run(config, now=NOW).verdicts
     assert listed(config) == with_manifests(NAMES)
     [reason] = {reason for one in verdicts for reason in one.decision.reasons}
     expected = "the run of 2026-11-25T12:00:00Z was cut off" if content == RUNNING else "cannot be read"
@@ -223,11 +227,9 @@ def test_foreign_names_are_neither_listed_nor_removed(config):
 
 
 def test_what_stays_whatever_the_policy_says(config):
-    store = LocalStore(config.storage_path)
-    pinned = next(copy.name for copy in store.copies() if str(copy.name) == NAMES[1])
-    store.pin(pinned).touch()
+    (config.storage_path / f"{NAMES[1]}.pin").touch()
     # Two days ago the last two were in the future.
-    verdicts = prune.run(config, now=NOON + timedelta(days=1))
+    verdicts = prune.run(config, now=NOON + timedelta(days=1)).verdicts
     assert {str(one.decision.copy.name): set(one.decision.reasons) for one in verdicts} == {
         NAMES[3]: {"from the future: check the clock"},
         NAMES[2]: {"from the future: check the clock"},
@@ -270,8 +272,10 @@ def test_a_pin_in_any_store_counts_in_all(both, object_store, pin):
     newest = "eternia_backup_20261126_120000.db"
     planned = prune.plan(both, now=NOW)
     assert prune.run(both, now=NOW) == planned
-    assert removed(planned) == [(store, name) for store in ("local", "s3") for name in NAMES[3:0:-1]]
-    assert [one.decision.reasons for one in planned if str(one.decision.copy.name) == NAMES[0]] == [("pinned",)] * 2
+    assert removed(planned) == [(store, name) for store in ("local", "s3") for name in NAMES[1:]]
+    assert [one.decision.reasons for one in planned.verdicts if str(one.decision.copy.name) == NAMES[0]] == [
+        ("pinned",)
+    ] * 2
     left = status.read(both, now=NOW, verify="full").backups
     assert {one.name: [copy.problem for copy in one.copies] for one in left} == {
         newest: [None, None],
@@ -286,8 +290,77 @@ def test_what_is_damaged_takes_no_place_of_what_is_good(config, damage):
         Path(f"{newest}.manifest.json").write_text("{")
     elif damage == "another size":
         os.truncate(newest, 4096)
-    gone = [one[1] for one in removed(prune.run(config, now=NOW))]
+    planned = prune.plan(config, now=NOW)
+    outcome = prune.run(config, now=NOW)
+    assert outcome == planned
+    assert [NAMES[3] in warning for warning in outcome.warnings] == ([] if damage == "none" else [True])
+    gone = [name for _store, name in removed(outcome)]
     good = NAMES[3] if damage == "none" else NAMES[2]
     assert good not in gone
     assert NAMES[0] in gone
     assert (config.storage_path / good).exists()
+
+
+def test_a_store_that_refuses_says_what_went_before_it(both, object_store, credentials_file):
+    reading = replace(both, cloud=replace(both.cloud, credentials_file=credentials_file(object_store.reader)))
+    message = r"^Deleting s3://.*: access denied .* Removed before it: 4\.$"
+    with pytest.raises(prune.PruneFailedError, match=message) as failed:
+        prune.run(reading, now=NOW)
+    assert removed(failed.value.outcome) == [("local", name) for name in NAMES]
+    assert removed(prune.run(both, now=NOW)) == [("s3", name) for name in NAMES]
+
+
+def test_a_planned_backup_counts_as_if_it_were_there(config, s3_settings):
+    # Nobody has claimed the prefix yet and the last run was cut off: the run that is planned puts both right.
+    (config.storage_path / "last-run.json").write_text(RUNNING)
+    config = replace(config, cloud=s3_settings)
+    clock = SetClock(NOW).clock()
+    upcoming = backup.plan(config, clock=clock).name
+    planned = prune.plan(config, now=NOW, upcoming=[upcoming])
+    backup.run(config, clock=clock)
+    assert removed(planned) == removed(prune.run(config, now=NOW)) == [("local", name) for name in NAMES]
+
+
+def test_behind_a_newest_backup_that_has_rotted_nothing_good_goes(config):
+    newest = config.storage_path / NAMES[3]
+    newest.write_bytes(bytes(newest.stat().st_size))
+    for act in (prune.plan, prune.run):
+        outcome = act(config, now=NOW)
+        assert [str(one.decision.copy.name) for one in outcome.removed] == [NAMES[0], NAMES[1]]
+        assert re.search(rf"{NAMES[3]} is damaged", outcome.warnings[0])
+    assert (config.storage_path / NAMES[2]).exists()
+
+
+def test_a_backup_from_the_future_shields_no_damage(config):
+    backup.run(config, clock=SetClock(NOON + timedelta(days=900)).clock())
+    os.truncate(config.storage_path / NAMES[3], 0)
+    prune.run(config, now=NOW)
+    assert (config.storage_path / NAMES[2]).exists()
+
+
+def test_a_lone_pin_keeps_what_lies_in_s3(config, s3_settings):
+    both = replace(config, cloud=s3_settings, policy=replace(config.policy, keep_last=9))
+    backup.run(both, clock=SetClock(NOON + timedelta(days=4)).clock())
+    for suffix in ("", ".manifest.json"):
+        (config.storage_path / f"{NAMES[1]}{suffix}").unlink()
+    (config.storage_path / f"{NAMES[1]}.pin").touch()
+    outcome = prune.run(replace(both, policy=config.policy), now=NOW + timedelta(days=1))
+    gone = {(one.store, str(one.decision.copy.name)) for one in outcome.removed}
+    assert ("s3", NAMES[0]) in gone
+    assert ("s3", NAMES[1]) not in gone
+    assert (config.storage_path / f"{NAMES[1]}.pin").exists()
+
+
+def test_without_a_run_that_succeeded_nothing_goes(config):
+    (config.storage_path / "last-run.json").unlink()
+    outcome = prune.run(config, now=NOW)
+    assert outcome.removed == []
+    assert outcome.verdicts[0].decision.reasons == ("nothing is removed: no run has succeeded here yet",)
+
+
+def test_a_backup_that_the_application_runs_on_stays(config):
+    live = replace(config, database_path=config.storage_path / NAMES[0])
+    outcome = prune.run(live, now=NOW)
+    assert NAMES[0] not in [str(one.decision.copy.name) for one in outcome.removed]
+    (reasons,) = [one.decision.reasons for one in outcome.verdicts if str(one.decision.copy.name) == NAMES[0]]
+    assert reasons == ("the application runs on it",)

@@ -49,6 +49,15 @@ MIB = 1024 * 1024
 MODES = ("wal", "delete", "truncate", "persist")
 PAGE_SIZES = (512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 
+VISIT = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("UPDATE memories SET description = 'visited'")
+connection.commit()
+connection.close()
+print("ready", flush=True)
+"""
+
 HOLD = """
 import sqlite3, sys, time
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
@@ -101,6 +110,10 @@ def take(path, target, kind=DATABASE, **keywords):
 
 def digest_now(path, kind=DATABASE):
     return snapshot.content_digest(Source(kind, path), "sha256").value
+
+
+def rehearse(path, kind=DATABASE, **keywords):
+    return snapshot.rehearse(Source(kind, path), path.parent, **keywords)
 
 
 def sha256(path):
@@ -340,11 +353,15 @@ def test_an_application_that_starts_while_its_database_is_hashed(tmp_path, monke
 
     def stirring(held):
         yield from chunks(held)
-        applications.append(connect(path))
-        add_rows(applications[0], 7)
+        if not applications:
+            applications.append(connect(path))
+            add_rows(applications[0], 7)
 
     monkeypatch.setattr(pin.Pin, "chunks", stirring)
-    assert snapshot.content_digest(Source(DATABASE, path), "sha256") is None
+    # The second attempt pins it, and is exact.
+    found = digest_now(path)
+    assert take(path, tmp_path / "copy").facts["tables"] == {"memories": 57}
+    assert found == sha256(tmp_path / "copy")
     applications[0].close()
 
 
@@ -391,6 +408,19 @@ def test_a_stopped_application_in_a_directory_without_the_right_to_write(tmp_pat
         path.parent.chmod(0o755)
 
 
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_a_rehearsal_knows_the_size_and_writes_nothing(tmp_path, mode, log):
+    path = database(tmp_path / "eternia.db", mode=mode)
+    with closing(connect(path)) as application:
+        if log:
+            add_rows(application, 200)
+        before = {entry.name: entry.stat().st_size for entry in tmp_path.iterdir()}
+        size = rehearse(path)
+        assert {entry.name: entry.stat().st_size for entry in tmp_path.iterdir()} == before
+        assert size == take(path, tmp_path / "copy").path.stat().st_size
+
+
 LOCKS = {
     "rollback mode": ("delete", "BEGIN EXCLUSIVE"),
     "a commit that is being written": ("delete", "; ".join(UNFINISHED)),
@@ -403,7 +433,7 @@ def test_locked_exclusively(tmp_path, monkeypatch, mode, statements):
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.1)
     path = database(tmp_path / "eternia.db", mode=mode)
     with process(HOLD, path, *statements.split("; ")):
-        for attempt in (lambda: take(path, tmp_path / "copy"), lambda: digest_now(path)):
+        for attempt in (lambda: take(path, tmp_path / "copy"), lambda: digest_now(path), lambda: rehearse(path)):
             with pytest.raises(SourceError, match=rf"^{path} is locked: another process .* `fuser {path}`"):
                 attempt()
 
@@ -421,7 +451,7 @@ def test_a_hot_journal(tmp_path):
         dying.kill()
         dying.wait()
     assert os.path.getsize(f"{path}-journal") > 512
-    for attempt in (lambda: take(path, tmp_path / "copy"), lambda: digest_now(path)):
+    for attempt in (lambda: take(path, tmp_path / "copy"), lambda: digest_now(path), lambda: rehearse(path)):
         with pytest.raises(SourceError, match=rf"has a hot journal \({path}-journal\): a writer died .* Start the ap"):
             attempt()
     with closing(connect(path)) as application:
@@ -446,8 +476,11 @@ def test_a_log_that_a_killed_writer_left(tmp_path):
 def test_a_half_written_database(tmp_path, share, mode):
     path = database(tmp_path / "eternia.db", rows=3000, mode=mode)
     os.truncate(path, int(path.stat().st_size * share))
-    with pytest.raises(DamagedError, match=rf"^{path} is damaged: SQLite says .*malformed.* Nothing was backed up; "):
-        take(path, tmp_path / "copy")
+    for attempt in (lambda: take(path, tmp_path / "copy"), lambda: rehearse(path)):
+        with pytest.raises(
+            DamagedError, match=rf"^{path} is damaged: SQLite says .*malformed.* Nothing was backed up; "
+        ):
+            attempt()
 
 
 def test_a_database_whose_header_lies(tmp_path):
@@ -467,10 +500,10 @@ def test_where_the_index_cannot_be_read_sqlite_copies(tmp_path, monkeypatch, wro
     else:
         opened = pin._opened
 
-        def refused(kept, path):
+        def refused(kept, path, *access):
             if path.name.endswith("-shm"):
                 raise PermissionError(errno.EACCES, "Permission denied")
-            return opened(kept, path)
+            return opened(kept, path, *access)
 
         monkeypatch.setattr(pin, "_opened", refused)
     with closing(connect(path)) as application:
@@ -541,6 +574,8 @@ def test_no_room_is_said_before_the_first_byte(tmp_path, monkeypatch, log):
         monkeypatch.setattr(files.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9**9, 9**9, needed - 1))
         with pytest.raises(StoreError, match=rf"has {needed - 1:,} bytes free and {needed:,} are needed. Free some"):
             take(path, tmp_path / "copy")
+        with pytest.raises(StoreError, match=rf"^{tmp_path} has {needed - 1:,} bytes free and {needed:,} are needed"):
+            rehearse(path)
     assert not (tmp_path / "copy").exists()
 
 
@@ -701,6 +736,8 @@ def test_a_state_that_is_none(tmp_path, content, error, message):
         take(path, tmp_path / "copy", STATE, sleep=quiet)
     with pytest.raises(error, match=message):
         snapshot.content_digest(Source(STATE, path), "sha256", sleep=quiet)
+    with pytest.raises(error, match=message):
+        rehearse(path, STATE, sleep=quiet)
     assert not (tmp_path / "copy").exists()
 
 
@@ -806,3 +843,76 @@ def test_a_state_of_200_mb(tmp_path):
         assert digest.of_stream(one, "sha256") == digest.of_stream(other, "sha256")
     path.unlink()
     taken.path.unlink()
+
+
+def test_an_index_that_sqlite_would_not_use_is_not_used(tmp_path):
+    """After a power loss the index may be older than the log; whoever cannot write to it reads the log itself."""
+    with open_directory() as base:
+        path = database(base / "data" / "eternia.db")
+        with closing(connect(path)) as application:
+            add_rows(application)
+            stale = Path(f"{path}-shm").read_bytes()
+            application.execute("UPDATE memories SET description = 'new'")
+            files = {suffix: Path(f"{path}{suffix}").read_bytes() for suffix in ("", "-wal")}
+        for suffix, raw in {**files, "-shm": stale}.items():
+            Path(f"{path}{suffix}").write_bytes(raw)
+            Path(f"{path}{suffix}").chmod(0o444)
+        path.parent.chmod(0o555)
+        target = public(base / "copies") / "copy"
+        with unprivileged():
+            taken = take(path, target)
+        assert query(taken.path, "SELECT DISTINCT description FROM memories") == [("new",)]
+        path.parent.chmod(0o755)
+
+
+def test_a_database_that_is_replaced_while_it_is_opened(tmp_path, monkeypatch):
+    path, other = (
+        database(tmp_path / "eternia.db", mode="delete"),
+        database(tmp_path / "other.db", rows=9, mode="delete"),
+    )
+    source, replaced = sqlite.source, []
+
+    def replacing(*arguments):
+        if not replaced:
+            replaced.append(os.replace(other, path))
+        return source(*arguments)
+
+    monkeypatch.setattr(sqlite, "source", replacing)
+    taken = take(path, tmp_path / "copy")
+    assert_whole(taken)
+    assert taken.facts["tables"] == {"memories": 9}
+
+
+def test_an_application_that_comes_and_goes_while_its_database_rests(tmp_path, monkeypatch):
+    """It cannot take its log away with it while we read, so that the log tells of it, whatever the clock says."""
+    path = database(tmp_path / "eternia.db")
+    facts, calls = sqlite.facts, []
+
+    def visited(connection):
+        if not calls:
+            times = path.stat()
+            calls.append(process(VISIT, path))
+            with calls[0]:
+                pass
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        return facts(connection)
+
+    monkeypatch.setattr(sqlite, "facts", visited)
+    taken = take(path, tmp_path / "copy")
+    assert_whole(taken)
+    assert query(taken.path, "SELECT DISTINCT description FROM memories") == [("visited",)]
+
+
+@pytest.mark.parametrize("early", [0, 4096])
+def test_a_kernel_that_copies_less_than_all(tmp_path, monkeypatch, early):
+    path = database(tmp_path / "eternia.db")
+    counts = [early, 0, 0]
+    copy = os.copy_file_range
+
+    def short(source, target, count, *offsets):
+        wanted = counts.pop(0)
+        return copy(source, target, wanted, *offsets) if wanted else 0
+
+    monkeypatch.setattr(os, "copy_file_range", short)
+    with pytest.raises(StoreError, match=rf"only {early} of \d+ bytes could be copied"):
+        take(path, tmp_path / "copy")

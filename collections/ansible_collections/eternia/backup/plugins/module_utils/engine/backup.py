@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from . import catalog, digest, files, lock, log, names, record, send, snapshot, source, verify
@@ -37,12 +37,17 @@ class Clock:
         """This second, as names have it."""
         return self.now().astimezone(timezone.utc).replace(microsecond=0)
 
+    def sleep_until(self, moment: datetime) -> None:
+        """Wait for a moment, if it is still to come."""
+        self.sleep(max(0.0, (moment - self.now()).total_seconds()))
+
 
 @dataclass
 class Outcome:
-    """What a run did, or would do (`manifest` is None then); after a failure, what holds all the same.
+    """What a run did, or would do; after a failure, what holds all the same.
 
-    `previous` is the newest verified backup before the run; `transfers` are the backups that went to S3, by name.
+    `manifest` is None for a backup that is only planned. `previous` is the newest verified backup before the run,
+    `transfers` are the backups that went to S3, by name. `bytes` is the size, times are in seconds.
     """
 
     name: BackupName | None = None
@@ -77,22 +82,28 @@ class RunFailedError(EngineError):
 
 def plan(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcome:
     """Find out what `run` would do, reading only. Raises EngineError where the run would fail for a reason seen now."""
-    files.require_writable(config.storage_path)
+    room = files.require_usable(config.storage_path)
+    lock.require_free(config.storage_path)
     attempt = _Attempt(config, clock, skip_unchanged)
-    size = source.examine(attempt.source)
+    outcome = attempt.outcome
+    size = snapshot.rehearse(attempt.source, room, sleep=clock.sleep)
+    name = attempt.free_name()
+    attempt.warn_of_the_clock(name)
     newest = attempt.newest_if_unchanged(
         lambda: snapshot.content_digest(attempt.source, digest.preferred_algorithm(), sleep=clock.sleep)
     )
     if newest is None:
-        attempt.settle(BackupName(clock.second(), attempt.source.kind), size)
+        attempt.settle(name, size)
     else:
         attempt.settle_unchanged(newest)
     remote = catalog.remote(config)
     if remote is not None:
-        if newest is None and attempt.outcome.name is not None:
-            attempt.outcome.transfers[attempt.outcome.name] = send.planned(size)
-        attempt.outcome.transfers.update(send.plan(config, attempt.local, remote, now=clock.now()))
-    return attempt.outcome
+        if newest is None:
+            outcome.transfers[name] = send.planned(size)
+        upcoming = name if newest is None else None
+        sending = send.plan(config, attempt.local, remote, now=clock.now(), upcoming=upcoming, warn=outcome.warn)
+        outcome.transfers.update(sending)
+    return outcome
 
 
 def run(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcome:
@@ -107,6 +118,7 @@ def run(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcom
         outcome = held.enter_context(_recorded(config, clock, staging))
         attempt = _Attempt(config, clock, skip_unchanged, outcome)
         name = attempt.free_name()
+        clock.sleep_until(name.created_at)
         attempt.warn_of_the_clock(name)
         taken = snapshot.take(attempt.source, staging / str(name), sleep=clock.sleep)
         outcome.pinned_seconds = taken.pinned_seconds
@@ -124,8 +136,11 @@ def run(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcom
         if remote is not None:
             sending = send.run(config, local, remote, now=clock.now(), fresh=outcome.name, warn=outcome.warn)
             # One at a time, so that after a failure the outcome holds what was sent before it.
-            for sent, transfer in sending:
-                outcome.transfers[sent] = transfer
+            try:
+                for sent, transfer in sending:
+                    outcome.transfers[sent] = transfer
+            except StoreError as exc:
+                raise StoreError(f"{outcome.path} is valid on the disk, but S3 has not got everything. {exc}") from exc
     return outcome
 
 
@@ -213,13 +228,14 @@ class _Attempt:
         return newest
 
     def free_name(self) -> BackupName:
-        """The name of this second; where it is taken, the name of the next."""
-        while True:
-            name = BackupName(self._clock.second(), self.source.kind)
-            taken = (os.path.lexists(self.local.path / f"{name}{suffix}") for suffix in ("", *names.SIDECAR_SUFFIXES))
-            if not any(taken):
-                return name
-            self._clock.sleep(1 - self._clock.now().microsecond / 1e6)
+        """The name of this second; where it is taken, of the next that is free."""
+        second = self._clock.second()
+        while self._is_taken(BackupName(second, self.source.kind)):
+            second += timedelta(seconds=1)
+        return BackupName(second, self.source.kind)
+
+    def _is_taken(self, name: BackupName) -> bool:
+        return any(os.path.lexists(self.local.path / f"{name}{suffix}") for suffix in ("", *names.SIDECAR_SUFFIXES))
 
     def warn_of_the_clock(self, name: BackupName) -> None:
         """A clock that was moved back makes the next backup look older than the last one."""

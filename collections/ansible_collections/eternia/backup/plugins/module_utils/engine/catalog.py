@@ -68,16 +68,22 @@ def legacy_stores(config: Config) -> list[LocalStore]:
 
 def build(places: Iterable[Store]) -> list[Backup]:
     """List every store and merge. Raises StoreError where one cannot be listed: half a catalog would mislead."""
+    return merge({store.name: store.copies() for store in places})
+
+
+def merge(listed: Mapping[str, Iterable[Copy]]) -> list[Backup]:
+    """Merge the copies of several stores, by the store's name, into backups, the newest first."""
     found: dict[BackupName, dict[str, Copy]] = defaultdict(dict)
-    for store in places:
-        for copy in store.copies():
-            found[copy.name][store.name] = copy
-    return [Backup(name, found[name]) for name in sorted(found, reverse=True)]
+    for store, copies in listed.items():
+        for copy in copies:
+            found[copy.name][store] = copy
+    backups = (Backup(name, found[name]) for name in sorted(found, reverse=True))
+    return [backup for backup in backups if any(copy.is_there for copy in backup.copies.values())]
 
 
-def newest_verified(backups: Iterable[Backup], kind: Kind | None = None) -> Backup | None:
-    """The first verified backup of a catalog, of one kind if given."""
+def newest_verified(backups: Iterable[Backup], kind: Kind) -> Backup | None:
+    """The first verified backup of a kind in a catalog."""
     for backup in backups:
-        if backup.status == VERIFIED and kind in (None, backup.name.kind):
+        if backup.status == VERIFIED and backup.name.kind == kind:
             return backup
     return None

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigError
+from .errors import ConfigError, without_secrets
 from .names import DATABASE, STATE
 from .retention import Policy
-from .stores.s3 import S3Settings
+from .stores.base import Owner
+from .stores.s3_client import S3Settings
 
 ENVIRONMENTS = ("development", "staging", "production")
 
@@ -36,8 +37,10 @@ _CLOUD_KEYS = (
     *("storage_class", "sse", "kms_key_id", "checksum", "credentials_file"),
 )
 _KEEP_RULES = ("keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly")
+# What S3 allows of a bucket's name, and calls safe in a key; `.` and `..` are for paths.
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_PREFIX = re.compile(r"[A-Za-z0-9!_.*'()-]+(?:/[A-Za-z0-9!_.*'()-]+)*")
+_PREFIX = re.compile(r"(?!\.{1,2}(?:/|$))[\w!.*'()-]+(?:/(?!\.{1,2}(?:/|$))[\w!.*'()-]+)*", re.ASCII)
+_ENDPOINT = re.compile(r"https?://[^/\s@]+/?")
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,11 @@ class Config:
     policy: Policy
     verify: str
     cloud: S3Settings | None
+
+    @property
+    def owner(self) -> Owner:
+        """Who the prefix in S3 belongs to."""
+        return Owner(self.environment, self.host, str(self.storage_path))
 
     @property
     def max_age(self) -> int:
@@ -113,16 +121,20 @@ def _cloud(reader: _Reader, environment: str, base_dir: str | None) -> S3Setting
     enabled = reader.boolean("enabled", False)
     reader.choice("provider", ("aws",), "aws")
     settings = S3Settings(
-        bucket=reader.text("bucket", required=enabled, pattern=_BUCKET) or "",
-        prefix=reader.text("prefix", pattern=_PREFIX) or environment,
-        region=reader.text("region"),
-        endpoint_url=reader.text("endpoint_url", pattern=re.compile(r"https?://[^/\s@]+/?")),
-        storage_class=reader.text("storage_class"),
+        bucket=reader.text("bucket", "the name of a bucket", _BUCKET, required=enabled) or "",
+        prefix=reader.text("prefix", "words of letters, digits and -_.!*'() between slashes", _PREFIX) or environment,
+        region=reader.text("region", "a region"),
+        endpoint_url=reader.text(
+            "endpoint_url", "an address such as https://host:9000, without a path and without a password", _ENDPOINT
+        ),
+        storage_class=reader.text("storage_class", "a storage class"),
         sse=reader.choice("sse", ("AES256", "aws:kms"), None),
-        kms_key_id=reader.text("kms_key_id"),
+        kms_key_id=reader.text("kms_key_id", "the name of a key"),
         checksum=reader.choice("checksum", ("auto", "crc64nvme", "sha256", "md5"), "auto"),
         credentials_file=reader.optional_path("credentials_file", base_dir),
     )
+    if settings.kms_key_id and settings.sse != "aws:kms":
+        raise ConfigError("backup.cloud_backup.kms_key_id is given, and sse is not aws:kms. Set sse to aws:kms.")
     return settings if enabled else None
 
 
@@ -133,7 +145,9 @@ class _Reader:
         if block is None:
             block = {}
         if not isinstance(block, Mapping):
-            raise ConfigError(f"{where} is {block!r}; it must be a block of keys and values.")
+            # A list is not shown: who gets the form wrong may have put a secret into it.
+            shown = "a list" if isinstance(block, (list, tuple)) else repr(block)
+            raise ConfigError(f"{where} is {shown}; it must be a block of keys and values.")
         for key in block:
             if key not in known:
                 near = difflib.get_close_matches(str(key), known, n=1)
@@ -166,14 +180,14 @@ class _Reader:
             raise self._wrong(key, value, f"one of {_listed(allowed)}")
         return value
 
-    def text(self, key: str, *, required: bool = False, pattern: re.Pattern[str] | None = None) -> str | None:
+    def text(
+        self, key: str, what: str, pattern: re.Pattern[str] | None = None, *, required: bool = False
+    ) -> str | None:
         value = self._take(key)
         if value is None and not required:
             return None
-        if not isinstance(value, str) or not value:
-            raise self._wrong(key, value, "a text that is not empty")
-        if pattern is not None and not pattern.fullmatch(value):
-            raise self._wrong(key, value, f"a text of the form {pattern.pattern}")
+        if not isinstance(value, str) or not value or (pattern is not None and not pattern.fullmatch(value)):
+            raise self._wrong(key, value, what)
         return value
 
     def path(self, key: str, default: str, base_dir: str | None) -> Path:
@@ -197,7 +211,8 @@ class _Reader:
         return default if value is None else value
 
     def _wrong(self, key: str, value: Any, allowed: str) -> ConfigError:
-        return ConfigError(f"{self._where}.{key} is {value!r}; it must be {allowed}.")
+        shown = without_secrets(repr(value))
+        return ConfigError(f"{self._where}.{key} is {shown}; it must be {allowed}.")
 
 
 def _listed(words: Any) -> str:

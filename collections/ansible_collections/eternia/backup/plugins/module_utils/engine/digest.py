@@ -47,7 +47,7 @@ def new(algorithm: str) -> Any:
         return hashlib.sha256()
     if blake3 is None:
         raise StoreError(
-            "This is a BLAKE3 digest, and the Python library blake3 is not installed for this interpreter. Install it."
+            "The digest is a BLAKE3 one, and this interpreter has no Python library blake3 to compute it. Install it."
         )
     return blake3.blake3()
 

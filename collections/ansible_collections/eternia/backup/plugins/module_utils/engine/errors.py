@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 class EngineError(Exception):
     """The root of everything that the engine raises on purpose."""
@@ -36,3 +38,8 @@ class NameTakenError(StoreError):
 
 class NotFoundError(StoreError):
     """The store has nothing under this name."""
+
+
+def without_secrets(message: str) -> str:
+    """A message without the `user:password@` that an address in it may carry."""
+    return re.sub(r"//[^/@\s]*@", "//***@", message)

@@ -24,9 +24,15 @@ _NOT_SUPPORTED = {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, err
 def copy_bytes(source: int, target: int, size: int) -> str:
     """Copy the first `size` bytes between two open files in the cheapest way the filesystem has.
 
-    Returns the way taken: `reflink`, `copy_file_range` or `read`. A source that ends early leaves a shorter target,
-    which is for the caller to notice.
+    Returns the way taken: `reflink`, `copy_file_range` or `read`. Raises OSError, also where the source ends early.
     """
+    way = _copy_bytes(source, target, size)
+    if os.fstat(target).st_size != size:
+        raise OSError(errno.EIO, f"only {os.fstat(target).st_size} of {size} bytes could be copied")
+    return way
+
+
+def _copy_bytes(source: int, target: int, size: int) -> str:
     try:
         fcntl.ioctl(target, _FICLONE, source)
         os.ftruncate(target, size)
@@ -91,23 +97,36 @@ def make_private_dirs(path: Path) -> None:
         for step in reversed(missing):
             step.mkdir(mode=0o700, exist_ok=True)
             fsync_path(step.parent)
-        if not path.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, "it is a file, not a directory")
+        _require_directory(path)
     except OSError as exc:
-        raise _unusable(path, reason(exc)) from exc
+        raise _unusable(path, exc) from exc
 
 
-def require_writable(path: Path) -> None:
-    """Find out, without writing, whether a directory can be used or made. Raises StoreError as `make_private_dirs`."""
-    nearest = next(step for step in (path, *path.parents) if step.exists())
-    if not nearest.is_dir():
-        raise _unusable(path, "it is a file, not a directory" if nearest == path else f"{nearest} is a file")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise _unusable(path, "permission denied")
+def require_usable(path: Path) -> Path:
+    """Find out, without writing, whether a directory can be used or made; returns its nearest existing parent, or it.
+
+    Raises StoreError as `make_private_dirs` would.
+    """
+    try:
+        nearest = next(step for step in (path, *path.parents) if os.path.lexists(step))
+        _require_directory(nearest)
+        if not os.access(nearest, os.W_OK | os.X_OK, effective_ids=True):
+            number = errno.EROFS if os.statvfs(nearest).f_flag & os.ST_RDONLY else errno.EACCES
+            raise OSError(number, os.strerror(number))
+    except OSError as exc:
+        raise _unusable(path, exc) from exc
+    return nearest
 
 
-def _unusable(path: Path, why: str) -> StoreError:
-    return StoreError(f"The directory {path} cannot be used: {why}. Correct storage_path, or the rights on that place.")
+def _require_directory(path: Path) -> None:
+    if not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, f"{path} is a file, not a directory")
+
+
+def _unusable(path: Path, exc: OSError) -> StoreError:
+    return StoreError(
+        f"The directory {path} cannot be used: {reason(exc)}. Correct storage_path, or the rights on that place."
+    )
 
 
 def write_new(path: Path, data: bytes) -> None:
@@ -160,4 +179,5 @@ def need_space(directory: Path, size: int) -> None:
 
 def reason(exc: OSError) -> str:
     """The system's own words for an error, without its number."""
-    return (exc.strerror or str(exc)).lower()
+    words = exc.strerror or str(exc)
+    return words[:1].lower() + words[1:]

@@ -17,15 +17,32 @@ from .files import reason
 _NAME = ".lock"
 
 
+def require_free(storage_path: Path) -> None:
+    """Find out, without writing, whether another run goes on. Raises as `held`."""
+    if os.path.lexists(storage_path / _NAME):
+        with _locked(storage_path, os.O_RDONLY):
+            pass
+
+
 @contextmanager
 def held(storage_path: Path) -> Iterator[None]:
     """Hold the lock of a storage path. The kernel lets go of it when the process ends, however it ends.
 
-    Raises LockedError naming the process that holds it.
+    Raises LockedError naming the process that holds it, StoreError where there can be no lock.
     """
+    with _locked(storage_path, os.O_RDWR | os.O_CREAT) as descriptor:
+        # Only a help for whoever finds the lock taken: a full disk must not keep anybody from holding it.
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+
+
+@contextmanager
+def _locked(storage_path: Path, flags: int) -> Iterator[int]:
     path = storage_path / _NAME
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as exc:
         raise StoreError(f"{path} cannot be opened: {reason(exc)}. Correct the rights on {storage_path}.") from exc
     try:
@@ -36,10 +53,10 @@ def held(storage_path: Path) -> Iterator[None]:
             raise LockedError(
                 f"Another run (process {holder}) works on {storage_path}. Wait for it to end, then run again."
             ) from exc
-        # Only a help for whoever finds the lock taken: a full disk must not keep anybody from holding it.
-        with suppress(OSError):
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
+        except OSError as exc:
+            raise StoreError(
+                f"{path} cannot be locked: {reason(exc)}. Move storage_path to a filesystem that has locks."
+            ) from exc
+        yield descriptor
     finally:
         os.close(descriptor)

@@ -77,7 +77,6 @@ class Transfer:
     check: str
     create_only: bool
     bytes_sent: int
-    bytes_copied: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ class Manifest:
 
     @property
     def backup_name(self) -> BackupName:
-        """The name, taken apart: the time is UTC."""
+        """The name, taken apart. Raises ValueError where `created_at` is no time."""
         kind = DATABASE if self.kind == DATABASE else STATE
         return BackupName(names.from_iso(self.created_at), kind, self.stored.encoding)
 
@@ -113,8 +112,8 @@ class Manifest:
         return {key: fields[key] for key in _ORDER if fields[key] is not None}
 
     def to_json(self) -> bytes:
-        """The manifest's file: UTF-8, a newline at the end."""
-        return (json.dumps(self.fields(), indent=2, ensure_ascii=False) + "\n").encode()
+        """The manifest's file: JSON in ASCII, a newline at the end."""
+        return (json.dumps(self.fields(), indent=2) + "\n").encode("ascii")
 
 
 def from_json(raw: bytes, *, name: BackupName, where: str) -> Manifest:
@@ -170,7 +169,7 @@ def _from_fields(fields: Mapping[str, Any]) -> Manifest:
             crc64nvme=None if stored["crc64nvme"] is None else _text(stored["crc64nvme"]),
             encoding=tuple(_text(step) for step in stored["encoding"]),
         ),
-        verified=Verified(check=_text(verified["check"]), at=_text(verified["at"]), result=_text(verified["result"])),
+        verified=Verified(check=_text(verified["check"]), at=_text(verified["at"]), result=_ok(verified["result"])),
         transfer=None if fields.get("transfer") is None else _transfer(fields["transfer"]),
     )
 
@@ -180,7 +179,6 @@ def _transfer(fields: Mapping[str, Any]) -> Transfer:
         check=_text(fields["check"]),
         create_only=fields["create_only"] is True,
         bytes_sent=_size(fields["bytes_sent"]),
-        bytes_copied=_size(fields["bytes_copied"]),
     )
 
 
@@ -195,6 +193,12 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"text expected, found {value!r}")
     return value
+
+
+def _ok(value: Any) -> str:
+    if value != "ok":
+        raise ValueError(f"its check was not ok but {value!r}")
+    return "ok"
 
 
 def _hex(value: Any) -> str:

@@ -4,15 +4,19 @@
 """A database held still while it is read.
 
 A read transaction pins one state of the database. While it is open no checkpoint passes it, the log cannot be reset,
-and in rollback mode nobody writes, so that the files can be read as they are. A database in WAL mode that nobody has
-open is read without a transaction, which would leave a log and its index beside it; a look afterwards tells whether
-somebody came meanwhile.
+and in rollback mode nobody writes, so that the files can be read as they are.
+
+A database in WAL mode that nobody has open is read without a transaction, which would leave a log and its index beside
+it. A shared lock keeps whoever comes meanwhile from removing the log that he needs to write: where there is none at the
+end, nobody wrote.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -30,8 +34,12 @@ _ANY_READ = "SELECT count(*) FROM sqlite_master"
 _WAL_VERSION = b"\2"
 
 
+# Where SQLite's locks lie in the database file, and the bytes that a reader locks: https://www.sqlite.org/src/file/src/os.h
+_SHARED_FIRST, _SHARED_SIZE = 0x40000000 + 2, 510
+
+
 class StirredError(SourceError):
-    """Somebody opened a database that was at rest, while it was read. The next attempt pins it."""
+    """Somebody opened a database that was at rest, or put another in its place, while it was read. Try again."""
 
 
 class Pin:
@@ -84,10 +92,10 @@ class Pin:
 
 
 @contextmanager
-def pinned(path: Path) -> Iterator[Pin]:
+def pinned(path: Path, *, may_rest: bool = True) -> Iterator[Pin]:
     """Hold the database still, for as short as the caller can make it.
 
-    Raises SourceError, DamagedError; StirredError where a second attempt will do.
+    Raises SourceError, DamagedError; StirredError where a second attempt, without `may_rest`, will do.
     """
     real = Path(os.path.realpath(path))
     # SQLite's locks are POSIX locks: closing any descriptor of a file drops this process's locks on it. So ours are
@@ -97,12 +105,15 @@ def pinned(path: Path) -> Iterator[Pin]:
             database = _opened(descriptors, real)
         except OSError as exc:
             raise SourceError(f"{path} cannot be read: {files.reason(exc)}. Run as its owner.") from exc
-        if _is_at_rest(real, database):
+        if may_rest and _is_at_rest(real, database) and _lock_shared(database):
             with _watched(path, real, database), sqlite.source(path, sqlite.IMMUTABLE) as connection:
                 yield Pin(connection, database, "wal")
         else:
             with sqlite.source(path) as connection:
-                yield _begin_pin(connection, real, database, descriptors)
+                pin = _begin_pin(connection, real, database, descriptors)
+                if not os.path.samestat(os.fstat(database), os.stat(real)):
+                    raise _stirred(path)
+                yield pin
 
 
 def _begin_pin(connection: sqlite3.Connection, real: Path, database: int, descriptors: ExitStack) -> Pin:
@@ -110,7 +121,8 @@ def _begin_pin(connection: sqlite3.Connection, real: Path, database: int, descri
     connection.execute(_ANY_READ).fetchone()
     mark = log = None
     try:
-        index = _opened(descriptors, Path(f"{real}-shm"))
+        # Open for writing, because SQLite does not use an index that it cannot write to: it may be of another time.
+        index = _opened(descriptors, Path(f"{real}-shm"), os.O_RDWR)
         log = _opened(descriptors, Path(f"{real}-wal"))
         mark = _begin_at_mark(connection, index)
     except OSError:
@@ -150,10 +162,26 @@ def _is_at_rest(real: Path, database: int) -> bool:
     return os.pread(database, 1, 18) == _WAL_VERSION and not any(beside)
 
 
+def _lock_shared(database: int) -> bool:
+    """Lock the database as its readers do; False where somebody holds it exclusively.
+
+    The lock belongs to the open file, not to the process: SQLite, which closes its own, does not drop it.
+    """
+    wanted = struct.pack("hhqqi", fcntl.F_RDLCK, os.SEEK_SET, _SHARED_FIRST, _SHARED_SIZE, 0)
+    try:
+        fcntl.fcntl(database, fcntl.F_OFD_SETLK, wanted)
+    except OSError:
+        return False
+    return True
+
+
 @contextmanager
 def _watched(path: Path, real: Path, database: int) -> Iterator[None]:
     """Raise StirredError where the database did not stay at rest: whatever was read then means nothing."""
     before = os.fstat(database)
+    if not _is_at_rest(real, database):
+        # Somebody came between the first look and the lock.
+        raise _stirred(path)
     try:
         yield
     except EngineError as exc:
@@ -166,14 +194,16 @@ def _watched(path: Path, real: Path, database: int) -> Iterator[None]:
 
 def _was_stirred(real: Path, database: int, before: os.stat_result) -> bool:
     after = os.fstat(database)
-    return (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or not _is_at_rest(real, database)
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        return True
+    return not _is_at_rest(real, database) or not os.path.samestat(after, os.stat(real))
 
 
 def _stirred(path: Path) -> StirredError:
-    return StirredError(f"{path} was opened by an application while it was read. Run again.")
+    return StirredError(f"{path} was opened or replaced by an application while it was read. Run again.")
 
 
-def _opened(descriptors: ExitStack, path: Path) -> int:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _opened(descriptors: ExitStack, path: Path, access: int = os.O_RDONLY) -> int:
+    descriptor = os.open(path, access | os.O_CLOEXEC)
     descriptors.callback(os.close, descriptor)
     return descriptor

@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from . import catalog, lock, log, record, verify
 from .config import Config
-from .errors import DamagedError, NotFoundError, StoreError
+from .errors import DamagedError, EngineError, NotFoundError, StoreError
 from .names import BackupName
 from .retention import Decision, apply_policy
 from .stores.base import Copy, Store
+from .stores.s3 import S3Store
 
 
 @dataclass(frozen=True)
@@ -28,72 +29,133 @@ class Verdict:
     decision: Decision
 
 
-def plan(config: Config, *, now: datetime, upcoming: Collection[BackupName] = ()) -> list[Verdict]:
-    """Judge the backups of every store, reading only. Raises StoreError.
+@dataclass
+class Outcome:
+    """The verdicts, those of them that were carried out, and what an operator should look at."""
+
+    verdicts: list[Verdict] = field(default_factory=list)
+    removed: list[Verdict] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+class PruneFailedError(EngineError):
+    """A removal failed; `outcome` says what was removed before it."""
+
+    def __init__(self, message: str, outcome: Outcome) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+def plan(config: Config, *, now: datetime, upcoming: Collection[BackupName] = ()) -> Outcome:
+    """Judge the backups of every store, reading only; `removed` is what a run would remove. Raises StoreError.
 
     `upcoming` are backups that a run planned just now would bring to every store first: they count as if they were
     there, and that run would put right what keeps pruning from happening now.
     """
-    obstacles = _obstacles(config)
-    return _judge(config, now, {} if upcoming else obstacles, upcoming)
+    stores = catalog.stores(config)
+    obstacles = _obstacles(stores, config)
+    outcome = _judge(stores, config, now, {} if upcoming else obstacles, upcoming)
+    outcome.removed = [verdict for store in stores for verdict in _going(store, outcome)]
+    return outcome
 
 
-def run(config: Config, *, now: datetime) -> list[Verdict]:
-    """Judge, then remove. Raises StoreError, with what was removed until then in its message; LockedError."""
+def run(config: Config, *, now: datetime) -> Outcome:
+    """Judge, then remove. Raises PruneFailedError, LockedError; StoreError where nothing was removed yet."""
     with ExitStack() as held:
         if config.storage_path.is_dir():
             held.enter_context(lock.held(config.storage_path))
-        verdicts = _judge(config, now, _obstacles(config))
-        for store in catalog.stores(config):
-            _remove(store, [one for one in verdicts if one.store == store.name and not one.decision.keep])
-        return verdicts
+        stores = catalog.stores(config)
+        outcome = _judge(stores, config, now, _obstacles(stores, config))
+        for store in stores:
+            _remove(store, outcome)
+        return outcome
 
 
-def _obstacles(config: Config) -> dict[str, str]:
+def _obstacles(stores: Iterable[Store], config: Config) -> dict[str, str]:
     """Why nothing may be removed from a store now, by the store's name. Raises StoreError for another host's prefix."""
+    found = {}
     trouble = record.trouble(config.storage_path)
-    found = {} if trouble is None else {store.name: trouble for store in catalog.stores(config)}
-    remote = catalog.remote(config)
-    if remote is not None and not remote.claimed(config.environment, config.host):
-        found.setdefault(remote.name, "no backup run of this host has claimed the prefix yet")
+    for store in stores:
+        if isinstance(store, S3Store) and not store.claimed(config.owner):
+            found[store.name] = "no backup run of this host has claimed the prefix yet"
+        if trouble is not None:
+            found[store.name] = trouble
     return found
 
 
 def _judge(
-    config: Config, now: datetime, obstacles: Mapping[str, str], upcoming: Collection[BackupName] = ()
-) -> list[Verdict]:
+    stores: Iterable[Store],
+    config: Config,
+    now: datetime,
+    obstacles: Mapping[str, str],
+    upcoming: Collection[BackupName] = (),
+) -> Outcome:
+    outcome = Outcome()
     # Every store is listed before the first judgement: a pin counts wherever it lies.
-    listed = [(store, _with(store.copies(), upcoming)) for store in catalog.stores(config)]
+    listed = [(store, _with(store.copies(), upcoming)) for store in stores]
     pinned = {copy.name for _store, copies in listed for copy in copies if copy.pinned}
-    verdicts = []
     for store, copies in listed:
         marked = [replace(copy, pinned=True) if copy.name in pinned else copy for copy in copies]
-        marked = _doubted(store, marked, config, upcoming)
-        for decision in apply_policy(marked, config.policy, now):
-            if store.name in obstacles:
-                decision = Decision(decision.copy, True, (f"nothing is removed: {obstacles[store.name]}",))
-            verdicts.append(Verdict(store.name, store.location(decision.copy.name), decision))
-    return verdicts
+        for decision in _decide(store, marked, config, now, obstacles, upcoming, outcome):
+            outcome.verdicts.append(Verdict(store.name, store.location(decision.copy.name), decision))
+    return outcome
 
 
-def _doubted(store: Store, copies: list[Copy], config: Config, upcoming: Collection[BackupName]) -> list[Copy]:
-    """The copies, those with a manifest that cannot be used no longer verified.
+def _decide(
+    store: Store,
+    copies: list[Copy],
+    config: Config,
+    now: datetime,
+    obstacles: Mapping[str, str],
+    upcoming: Collection[BackupName],
+    outcome: Outcome,
+) -> list[Decision]:
+    decisions = apply_policy(copies, config.policy, now)
+    if all(decision.keep for decision in decisions):
+        return decisions
+    obstacle = obstacles.get(store.name)
+    if obstacle is not None:
+        return [Decision(one.copy, True, (f"nothing is removed: {obstacle}",)) for one in decisions]
+    decisions = apply_policy(_proven(store, copies, config, now, upcoming, outcome), config.policy, now)
+    return [
+        Decision(one.copy, True, ("the application runs on it",)) if _is_live(store, one.copy, config) else one
+        for one in decisions
+    ]
 
-    Only the newest are read, until as many are good as always stay: it is on them that the others may go.
+
+def _proven(
+    store: Store, copies: list[Copy], config: Config, now: datetime, upcoming: Collection[BackupName], outcome: Outcome
+) -> list[Copy]:
+    """The copies, those that turn out to be damaged no longer verified.
+
+    Before others go, every byte of the newest is proven, and the manifests of as many more as always stay are read: it
+    is on them that the others may go.
     """
     good: Counter[str] = Counter()
     judged = []
     for copy in sorted(copies, key=lambda copy: copy.name, reverse=True):
-        if copy.verified and good[copy.name.kind] < config.policy.minimum_kept:
+        counts = copy.verified and copy.name.created_at <= now and good[copy.name.kind] < config.policy.minimum_kept
+        if counts and copy.name not in upcoming:
             try:
-                if copy.name not in upcoming:
-                    verify.in_store(store, copy, "manifest")
-                good[copy.name.kind] += 1
+                verify.manifest_of(store, copy)
+                if not good[copy.name.kind]:
+                    store.prove(copy)
             except (DamagedError, NotFoundError) as exc:
+                outcome.warnings.append(str(exc))
                 log.warning(str(exc))
-                copy = replace(copy, has_manifest=False)
+                copy, counts = replace(copy, has_manifest=False), False
+        good[copy.name.kind] += counts
         judged.append(copy)
     return judged
+
+
+def _is_live(store: Store, copy: Copy, config: Config) -> bool:
+    """Whether somebody made an application run on a backup where it lies."""
+    sources = (config.database_path, config.state_path)
+    path = config.storage_path / str(copy.name)
+    return store.name == "local" and any(
+        path.exists() and source.exists() and path.samefile(source) for source in sources
+    )
 
 
 def _with(copies: Iterable[Copy], upcoming: Collection[BackupName]) -> list[Copy]:
@@ -102,11 +164,16 @@ def _with(copies: Iterable[Copy], upcoming: Collection[BackupName]) -> list[Copy
     return [*there, *(Copy(name, 0, has_manifest=True) for name in upcoming if name not in names)]
 
 
-def _remove(store: Store, verdicts: list[Verdict]) -> None:
+def _going(store: Store, outcome: Outcome) -> list[Verdict]:
     # The oldest first: what an interruption leaves is still a history without holes.
-    for count, verdict in enumerate(reversed(verdicts)):
+    return [one for one in reversed(outcome.verdicts) if one.store == store.name and not one.decision.keep]
+
+
+def _remove(store: Store, outcome: Outcome) -> None:
+    for verdict in _going(store, outcome):
         try:
             store.remove(verdict.decision.copy.name)
         except StoreError as exc:
-            raise StoreError(f"{exc} ({count} of {len(verdicts)} were removed from {store.name} before it.)") from exc
+            raise PruneFailedError(f"{exc} Removed before it: {len(outcome.removed)}.", outcome) from exc
+        outcome.removed.append(verdict)
         log.info(f"{verdict.location} was removed: {'; '.join(verdict.decision.reasons)}")

@@ -40,13 +40,13 @@ def write(storage_path: Path, result: str, now: datetime, *, staging: Path, erro
 
 
 def trouble(storage_path: Path) -> str | None:
-    """Why the last backup run is no ground to remove anything; None where it succeeded, or none was ever recorded."""
+    """Why the last backup run is no ground to remove anything; None where it succeeded."""
     path = storage_path / _NAME
     try:
         fields = json.loads(path.read_bytes())
         result, at, error = (str(fields[key]) for key in ("result", "at", "error"))
     except FileNotFoundError:
-        return None
+        return "no run has succeeded here yet"
     except (OSError, ValueError, KeyError, TypeError) as exc:
         return f"the record of the last run ({path}) cannot be read ({exc})"
     if result == SUCCEEDED:

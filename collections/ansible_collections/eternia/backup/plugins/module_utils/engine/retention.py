@@ -34,7 +34,7 @@ class Policy:
     """How many verified backups of a kind always stay, at least 1."""
 
 
-class Decision(NamedTuple):
+class Decision(NamedTuple):  # a frozen dataclass takes three times as long to make, and there may be a million
     """What becomes of one copy: every reason that keeps it, or the one why it goes."""
 
     copy: Copy

@@ -6,16 +6,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 
-from . import digest, log
+from . import log, verify
 from .config import Config
 from .errors import DamagedError
 from .manifest import Manifest, Transfer
 from .names import BackupName
 from .retention import apply_policy
+from .stores.base import Copy
 from .stores.local import LocalStore
 from .stores.s3 import S3Store
+
+Warn = Callable[[str], None]
 
 
 def planned(size: int) -> Transfer:
@@ -23,57 +27,70 @@ def planned(size: int) -> Transfer:
     return Transfer(check="", create_only=True, bytes_sent=size)
 
 
-def plan(config: Config, local: LocalStore, remote: S3Store, *, now: datetime) -> dict[BackupName, Transfer]:
-    """What S3 lacks of the local backups, reading only. Raises StoreError."""
-    remote.claimed(config.environment, config.host)
-    missing = _missing(config, local, remote, now)
-    return {copy: planned(local.manifest(copy).stored.bytes) for copy in missing}
-
-
-def run(
+def plan(
     config: Config,
     local: LocalStore,
     remote: S3Store,
     *,
     now: datetime,
-    fresh: BackupName | None,
-    warn: Callable[[str], None],
+    upcoming: BackupName | None = None,
+    warn: Warn,
+) -> Iterator[tuple[BackupName, Transfer]]:
+    """What `run` would send of the backups that are there, reading only. Raises StoreError.
+
+    `upcoming` is the backup that the run would take first: it counts as if it were there.
+    """
+    remote.claimed(config.owner)
+    lacking = _lacking(config, local, remote, now, upcoming)
+    for copy, manifest in _fit(local, [copy for copy in lacking if copy.name != upcoming], None, warn):
+        yield copy.name, planned(manifest.stored.bytes)
+
+
+def run(
+    config: Config, local: LocalStore, remote: S3Store, *, now: datetime, fresh: BackupName | None, warn: Warn
 ) -> Iterator[tuple[BackupName, Transfer]]:
     """Send what S3 lacks, the newest first, and tell of each when it is there.
 
-    An older backup that has rotted on the disk meanwhile is told by `warn` and left out: it must not keep the next one
-    from being sent. `fresh` was proven in this run. Raises StoreError.
+    `fresh` was proven in this run. Raises StoreError.
     """
-    if not remote.claim(config.environment, config.host):
+    if not remote.claim(config.owner):
         warn(
             f"{remote.location('')} does not keep create-only: it overwrites what it was asked not to. "
             "Whoever has this host's key can destroy the backups there; use a store that keeps its word."
         )
-    for name in _missing(config, local, remote, now):
-        try:
-            manifest = local.manifest(name)
-            if name != fresh:
-                _require_whole(local, name, manifest)
-        except DamagedError as exc:
-            warn(str(exc))
-            continue
-        transfer = remote.put(local.path / str(name), manifest)
-        log.info(f"{remote.location(name)} holds it too: {transfer.bytes_sent} bytes sent, proven by {transfer.check}")
-        yield name, transfer
-
-
-def _missing(config: Config, local: LocalStore, remote: S3Store, now: datetime) -> list[BackupName]:
-    """The verified local backups that S3 lacks and that retention would keep there, newest first."""
-    there = {copy.name for copy in remote.copies() if copy.verified}
-    kept = (decision.copy for decision in apply_policy(local.copies(), config.policy, now) if decision.keep)
-    return [copy.name for copy in kept if copy.verified and copy.name not in there]
-
-
-def _require_whole(local: LocalStore, name: BackupName, manifest: Manifest) -> None:
-    with local.open(name) as stream:
-        found = digest.of_stream(stream, manifest.stored.digest.algorithm)[0]
-    if found != manifest.stored.digest:
-        raise DamagedError(
-            f"{local.location(name)} is damaged: its digest is {found.value}, its manifest says "
-            f"{manifest.stored.digest.value}. It was not sent to S3. Look at the disk; remove it if nobody needs it."
+    for copy, manifest in _fit(local, _lacking(config, local, remote, now), fresh, warn):
+        transfer = remote.put(local.path / manifest.name, manifest)
+        log.info(
+            f"{remote.location(copy.name)} holds it too: {transfer.bytes_sent} bytes sent, proven by {transfer.check}"
         )
+        yield copy.name, transfer
+
+
+def _lacking(
+    config: Config, local: LocalStore, remote: S3Store, now: datetime, upcoming: BackupName | None = None
+) -> list[Copy]:
+    """The verified local backups that S3 lacks and that retention would keep there, newest first."""
+    there = list(remote.copies())
+    whole = {copy.name for copy in there if copy.verified}
+    lacking = {copy.name: copy for copy in local.copies() if copy.verified and copy.name not in whole}
+    if upcoming is not None:
+        lacking[upcoming] = Copy(upcoming, 0, has_manifest=True)
+    # As prune will judge it when all of them are there: a pin counts wherever it lies.
+    pinned = {copy.name for copy in there if copy.pinned}
+    then = [copy for copy in there if copy.name not in lacking]
+    then += [replace(copy, pinned=copy.pinned or copy.name in pinned) for copy in lacking.values()]
+    kept = (decision.copy.name for decision in apply_policy(then, config.policy, now) if decision.keep)
+    return [lacking[name] for name in kept if name in lacking]
+
+
+def _fit(
+    local: LocalStore, copies: list[Copy], fresh: BackupName | None, warn: Warn
+) -> Iterator[tuple[Copy, Manifest]]:
+    """Those that are still whole; one that has rotted on the disk must not keep the others from being sent."""
+    for copy in copies:
+        try:
+            if copy.name != fresh:
+                verify.in_store(local, copy, "full")
+            yield copy, local.manifest(copy.name)
+        except DamagedError as exc:
+            warn(f"{exc} It is not sent to S3.")

@@ -11,15 +11,14 @@ and without a restart when somebody writes. Where the log's index cannot be read
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from . import digest, files, sqlite, verify
+from . import digest, files, log, sqlite, verify
 from .errors import DamagedError, SourceError, StoreError
 from .manifest import Digest
 from .names import DATABASE
@@ -29,6 +28,8 @@ from .source import Source, examine
 # A state file that is written in place is whole again after one write; a person does not want to wait much longer.
 _STATE_ATTEMPTS = 20
 _STATE_PAUSE = 0.1
+
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True)
@@ -62,42 +63,70 @@ def take(source: Source, target: Path, *, sleep: Callable[[float], None] = time.
         ) from exc
 
 
+def rehearse(source: Source, directory: Path, *, sleep: Callable[[float], None] = time.sleep) -> int:
+    """Read the source as `take` would and write nothing; returns the size in bytes that its copy would have.
+
+    `directory` is where there has to be room. Raises as `take`.
+    """
+    files.need_space(directory, examine(source) + _log_bytes(source))
+    if source.kind != DATABASE:
+        return len(_stable_state(source.path, sleep)[0])
+
+    def read(may_rest: bool) -> int:
+        with pinned(source.path, may_rest=may_rest) as pin:
+            _require_tables(source.path, sqlite.facts(pin.connection))
+            return pin.size
+
+    return _again_if_stirred(read)
+
+
 def content_digest(source: Source, algorithm: str, *, sleep: Callable[[float], None] = time.sleep) -> Digest | None:
     """The digest that a backup taken now would have, without writing anything; None where only a copy could tell."""
     examine(source)
+    if source.kind != DATABASE:
+        return _hashed([_stable_state(source.path, sleep)[0]], algorithm)
+
+    def read(may_rest: bool) -> Digest | None:
+        with pinned(source.path, may_rest=may_rest) as pin:
+            return _hashed(pin.chunks(), algorithm) if pin.readable else None
+
+    return _again_if_stirred(read)
+
+
+def _hashed(chunks: Iterable[bytes], algorithm: str) -> Digest:
     hasher = digest.new(algorithm)
-    if source.kind == DATABASE:
-        try:
-            with pinned(source.path) as pin:
-                if not pin.readable:
-                    return None
-                for chunk in pin.chunks():
-                    hasher.update(chunk)
-        except StirredError:
-            return None
-    else:
-        hasher.update(_stable_state(source.path, sleep)[0])
+    for chunk in chunks:
+        hasher.update(chunk)
     return Digest(algorithm, hasher.hexdigest())
 
 
-def _take_database(path: Path, target: Path) -> Snapshot:
+def _again_if_stirred(read: Callable[[bool], _Read]) -> _Read:
+    """Read a database that may be at rest; where it was not left alone, pin it."""
     try:
-        return _copy_pinned(path, target)
+        return read(True)
     except StirredError:
-        # Now that it is open, it can be pinned.
-        target.unlink(missing_ok=True)
-        return _copy_pinned(path, target)
+        return read(False)
 
 
-def _copy_pinned(path: Path, target: Path) -> Snapshot:
-    with pinned(path) as pin:
+def _take_database(path: Path, target: Path) -> Snapshot:
+    return _again_if_stirred(lambda may_rest: _copy_pinned(path, target, may_rest))
+
+
+def _copy_pinned(path: Path, target: Path, may_rest: bool) -> Snapshot:
+    target.unlink(missing_ok=True)
+    with pinned(path, may_rest=may_rest) as pin:
         found = {"path": str(path), "bytes": pin.size, "journal_mode": pin.journal_mode}
         way, counted = _copy_files(pin, target) if pin.readable else _copy_by_sqlite(pin, target)
         held = time.monotonic() - pin.started
-    if not counted["tables"]:
+    _require_tables(path, counted)
+    log.info(f"{path} was copied by {way}, held for {held:.3f} s")
+    return Snapshot(target, {**found, **counted}, way, held)
+
+
+def _require_tables(path: Path, facts: dict[str, Any]) -> None:
+    if not facts["tables"]:
         # What a database looks like whose -wal file was left behind when it was copied.
         raise SourceError(f"{path} has no tables. Nothing was backed up; if its content was lost, restore it.")
-    return Snapshot(target, {**found, **counted}, way, held)
 
 
 def _copy_files(pin: Pin, target: Path) -> tuple[str, dict[str, Any]]:
@@ -114,13 +143,7 @@ def _copy_files(pin: Pin, target: Path) -> tuple[str, dict[str, Any]]:
 def _copy_by_sqlite(pin: Pin, target: Path) -> tuple[str, dict[str, Any]]:
     counted = sqlite.facts(pin.connection)
     os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    copy = sqlite3.connect(target)
-    try:
-        copy.execute("PRAGMA synchronous = OFF")
-        # All pages in one step: a step of fewer starts again whenever somebody writes, and so may never end.
-        pin.connection.backup(copy, pages=-1)
-    finally:
-        copy.close()
+    sqlite.copy_into(pin.connection, target)
     return "sqlite_backup", counted
 
 

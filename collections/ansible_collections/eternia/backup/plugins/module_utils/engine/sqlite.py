@@ -10,7 +10,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -38,31 +38,38 @@ def connect(path: Path, *options: str) -> sqlite3.Connection:
 
 @contextmanager
 def finished(path: Path) -> Iterator[sqlite3.Connection]:
-    """A copy, which nobody writes to.
-
-    Raises DamagedError for whatever SQLite finds wrong.
-    """
-    connection = connect(path, IMMUTABLE)
+    """A copy, which nobody writes to. Raises DamagedError for whatever SQLite finds wrong."""
     try:
-        yield connection
-    except sqlite3.Error as exc:
+        with closing(connect(path, IMMUTABLE)) as connection:
+            yield connection
+    except (sqlite3.Error, UnicodeError) as exc:
         raise DamagedError(f"{path} is damaged: SQLite says {exc}.") from exc
-    finally:
-        connection.close()
 
 
 @contextmanager
 def source(path: Path, *options: str) -> Iterator[sqlite3.Connection]:
     """A source, which an application may be writing to. Raises SourceError or DamagedError."""
-    connection = None
     try:
-        connection = connect(path, *options)
-        yield connection
-    except sqlite3.Error as exc:
+        with closing(connect(path, *options)) as connection:
+            yield connection
+    except (sqlite3.Error, UnicodeError) as exc:
         raise _meaning(path, exc) from exc
-    finally:
-        if connection is not None:
-            connection.close()
+
+
+def copy_into(connection: sqlite3.Connection, target: Path) -> None:
+    """Let SQLite copy an open database into the empty file `target`. Raises StoreError where that cannot be written.
+
+    All pages go in one step: a step of fewer starts again whenever somebody writes, and so may never end.
+    """
+    try:
+        with closing(sqlite3.connect(target)) as copy:
+            copy.execute("PRAGMA synchronous = OFF")
+            connection.backup(copy, pages=-1)
+    except sqlite3.OperationalError as exc:
+        # What SQLite finds wrong with the source while it reads is of another class, and goes up to `source`.
+        raise StoreError(
+            f"The snapshot {target} could not be written: {exc}. Free some space, then run again."
+        ) from exc
 
 
 def facts(connection: sqlite3.Connection) -> dict[str, Any]:
@@ -90,7 +97,7 @@ def _rows(connection: sqlite3.Connection, table: str) -> int:
     return int(connection.execute(f'SELECT count(*) FROM "{quoted}"').fetchone()[0])
 
 
-def _meaning(path: Path, exc: sqlite3.Error) -> EngineError:
+def _meaning(path: Path, exc: Exception) -> EngineError:
     text = str(exc)
     if "locked" in text or "busy" in text:
         return SourceError(
@@ -103,8 +110,6 @@ def _meaning(path: Path, exc: sqlite3.Error) -> EngineError:
             f"{path} has a hot journal ({path}-journal): a writer died in the middle of a transaction. "
             "Start the application so that SQLite rolls it back, then run again."
         )
-    if "full" in text:
-        return StoreError(f"The snapshot of {path} could not be written: {text}. Free some space, then run again.")
     if "unable to open" in text or "readonly" in text:
         return SourceError(
             f"{path} cannot be opened: {text}. Run as a user with rights on the file and on its directory "

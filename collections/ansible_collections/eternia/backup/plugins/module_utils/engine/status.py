@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
-from . import catalog, names, verify
+from . import catalog, names, record, verify
 from .catalog import DAMAGED, VERIFIED, Backup
 from .config import Config
-from .errors import DamagedError, NotFoundError
+from .errors import DamagedError, StoreError
 from .names import BackupName
 from .stores.base import Copy, Store
+from .stores.s3 import S3Store
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,19 @@ class BackupStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """Everything there is to know about a host's backups. Ages are in seconds."""
+    """Everything there is to know about a host's backups. Ages are in seconds.
 
+    `unreachable` says of each store that could not be listed why; what is said of backups is then about the others.
+    `last_run` says why the last run of a backup is no ground for trust, None where it succeeded.
+    """
+
+    enabled: bool
     backups: tuple[BackupStatus, ...]
+    unreachable: dict[str, str]
     newest_verified: str | None
     age_seconds: int | None
     max_age_seconds: int
+    last_run: str | None
 
     @property
     def stale(self) -> bool:
@@ -55,29 +64,36 @@ class Status:
         return self.age_seconds is None or self.age_seconds > self.max_age_seconds
 
 
-def read(config: Config, *, now: datetime, verify: str = "none") -> Status:
-    """List every store and check what is listed: `none`, `manifest` or `full`.
-
-    Raises StoreError, also where the prefix in S3 belongs to another host: its backups are no comfort to this one.
-    """
-    remote = catalog.remote(config)
-    if remote is not None:
-        remote.claimed(config.environment, config.host)
+def read(config: Config, *, now: datetime, verify: Literal["none", "manifest", "full"] = "none") -> Status:
+    """List every store and check what is listed: `none`, `manifest` or `full`. Raises nothing on purpose."""
     stores: dict[str, Store] = {
         store.name: store for store in (*catalog.stores(config), *catalog.legacy_stores(config))
     }
-    backups = tuple(_backup(backup, stores, verify) for backup in catalog.build(stores.values()))
+    listed: dict[str, list[Copy]] = {}
+    unreachable = {}
+    for store in stores.values():
+        try:
+            if isinstance(store, S3Store):
+                # Another host's backups are no comfort to this one.
+                store.claimed(config.owner)
+            listed[store.name] = list(store.copies())
+        except StoreError as exc:
+            unreachable[store.name] = str(exc)
+    backups = tuple(_backup(backup, stores, verify) for backup in catalog.merge(listed))
     newest = next((name for name in map(_verified_name, backups) if name is not None and name.created_at <= now), None)
     return Status(
+        enabled=config.enabled,
         backups=backups,
+        unreachable=unreachable,
         newest_verified=None if newest is None else str(newest),
         age_seconds=None if newest is None else _age(config, newest, now),
         max_age_seconds=config.max_age,
+        last_run=record.trouble(config.storage_path),
     )
 
 
-def _backup(backup: Backup, stores: dict[str, Store], level: str) -> BackupStatus:
-    copies = tuple(_copy(stores[store], copy, level) for store, copy in backup.copies.items())
+def _backup(backup: Backup, stores: dict[str, Store], level: Literal["none", "manifest", "full"]) -> BackupStatus:
+    copies = tuple(_copy(stores[store], copy, level) for store, copy in backup.copies.items() if copy.is_there)
     status = backup.status
     if status == VERIFIED and not any(copy.verified for copy in copies):
         status = DAMAGED
@@ -92,12 +108,12 @@ def _backup(backup: Backup, stores: dict[str, Store], level: str) -> BackupStatu
     )
 
 
-def _copy(store: Store, copy: Copy, level: str) -> CopyStatus:
+def _copy(store: Store, copy: Copy, level: Literal["none", "manifest", "full"]) -> CopyStatus:
     problem = "its data is missing" if copy.bytes is None else None
     if copy.verified and level != "none":
         try:
             verify.in_store(store, copy, level)
-        except (DamagedError, NotFoundError) as exc:
+        except (DamagedError, StoreError) as exc:
             problem = str(exc)
     return CopyStatus(store.name, store.location(copy.name), copy.bytes, copy.verified and problem is None, problem)
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from . import digest, sqlite
+from . import digest, files, sqlite
 from .errors import DamagedError
+from .manifest import Manifest
 from .names import DATABASE, Kind
 from .stores.base import Copy, Store
 
@@ -66,24 +67,42 @@ def state_facts(state: Mapping[str, Any]) -> dict[str, Any]:
     return {"keys": {key: len(value) if isinstance(value, (dict, list, str)) else 1 for key, value in state.items()}}
 
 
-def in_store(store: Store, copy: Copy, level: str) -> None:
+def in_store(store: Store, copy: Copy, level: Literal["manifest", "full"]) -> None:
     """Check what lies in a store against its manifest: `manifest` reads that alone, `full` every byte of the data.
 
     Raises DamagedError, NotFoundError, StoreError.
     """
-    name, expected = copy.name, store.manifest(copy.name).stored
-    if copy.bytes != expected.bytes:
+    if level == "full":
+        read_back(store, copy)
+    else:
+        manifest_of(store, copy)
+
+
+def manifest_of(store: Store, copy: Copy) -> Manifest:
+    """The manifest of a copy whose size is what it says. Raises as `in_store`."""
+    manifest = store.manifest(copy.name)
+    if copy.bytes != manifest.stored.bytes:
         raise DamagedError(
-            f"{store.location(name)} is damaged: it has {copy.bytes} bytes, its manifest says {expected.bytes}. "
-            "Choose another backup."
+            f"{store.location(copy.name)} is damaged: it has {copy.bytes} bytes, its manifest says "
+            f"{manifest.stored.bytes}. Choose another backup."
         )
-    if level != "full":
-        return
-    with store.open(name) as stream:
-        found, size = digest.of_stream(stream, expected.digest.algorithm)
+    return manifest
+
+
+def read_back(store: Store, copy: Copy) -> None:
+    """Read every byte of a copy and compare the digest with its manifest's. Raises as `in_store`."""
+    expected = manifest_of(store, copy).stored
+    where = store.location(copy.name)
+    try:
+        with store.open(copy.name) as stream:
+            found, size = digest.of_stream(stream, expected.digest.algorithm)
+    except OSError as exc:
+        raise DamagedError(
+            f"{where} cannot be read: {files.reason(exc)}. Choose another backup, and look at the disk."
+        ) from exc
     if (found, size) != (expected.digest, expected.bytes):
         raise DamagedError(
-            f"{store.location(name)} is damaged: {size} bytes with {found.algorithm} {found.value}, its manifest says "
+            f"{where} is damaged: {size} bytes with {found.algorithm} {found.value}, its manifest says "
             f"{expected.bytes} bytes with {expected.digest.value}. Choose another backup."
         )
 

@@ -84,12 +84,19 @@ class Pages:
     def get(self, page: int) -> bytes | None:
         """The bytes of one page, None where the log has nothing newer than the database file."""
         frame = self._frames[page]
-        return os.pread(self._log, self._mark.page_size, self._offset(frame) + _FRAME_HEADER.size) if frame else None
+        if not frame:
+            return None
+        raw = os.pread(self._log, _FRAME_HEADER.size + self._mark.page_size, self._offset(frame))
+        self._check(raw, frame)
+        return raw[_FRAME_HEADER.size :]
 
     def _page_of(self, frame: int) -> int:
-        header = os.pread(self._log, _FRAME_HEADER.size, self._offset(frame))
-        if len(header) == _FRAME_HEADER.size:
-            page, salts = _FRAME_HEADER.unpack(header)
+        return self._check(os.pread(self._log, _FRAME_HEADER.size, self._offset(frame)), frame)
+
+    def _check(self, raw: bytes, frame: int) -> int:
+        """The page's number in a frame that belongs to the mark."""
+        if len(raw) >= _FRAME_HEADER.size:
+            page, salts = _FRAME_HEADER.unpack_from(raw)
             if salts == self._mark.salts:
                 return int(page)
         raise SourceError(f"The write-ahead log is not what its index says (frame {frame}). Run again.")

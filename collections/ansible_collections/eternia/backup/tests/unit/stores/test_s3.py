@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -29,11 +30,14 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine.errors impor
 )
 from ansible_collections.eternia.backup.plugins.module_utils.engine.manifest import Manifest, Verified
 from ansible_collections.eternia.backup.plugins.module_utils.engine.names import iso, parse
-from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.base import Copy
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.base import Copy, Owner
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Settings, S3Store
 
 MIB = 1024 * 1024
 NAME = "eternia_backup_20261122_220000.db"
+NEXT = "eternia_backup_20261122_230000.db"
+WEB1 = Owner("staging", "web1", "/backups")
+WEB2 = Owner("staging", "web2", "/backups")
 CLAIM = "eternia_backup.host.json"
 # Whole, and in parts: two of 16 MiB and a rest.
 SMALL, LARGE = 100_000, 32 * MIB + 12_345
@@ -60,7 +64,7 @@ def backup(folder, size=SMALL, name=NAME, seed=0, algorithm="sha256"):
 
 def claimed(settings):
     store = S3Store(settings)
-    store.claim("staging", "web1")
+    store.claim(WEB1)
     return store
 
 
@@ -145,17 +149,26 @@ def refusal(status, code, *, message="Because.", more="", headers=None):
 
 
 class Memory:
-    """A store of small objects with habits: it ignores create-only, refuses checksums, or loses its first answers."""
+    """A store of small objects with habits.
 
-    def __init__(self, *, create_only=True, refuses=(), first_puts=()):
+    It ignores create-only, looks at no checksum, refuses some, flips bits, or loses its first answers.
+    """
+
+    def __init__(self, *, create_only=True, checksums=True, refuses=(), first_puts=()):
         self.objects = {}
         self.create_only = create_only
+        self.checksums = checksums
+        self.flip = False
         self.refuses = refuses
         self.first_puts = list(first_puts)
 
     def __call__(self, method, path, headers, body):
         if method == "PUT":
             return self.put(path, headers, body)
+        if method == "DELETE":
+            return 204, {}, self.objects.pop(path) and b""
+        if path.count("/") == 1:
+            return 200, {}, b"<ListBucketResult></ListBucketResult>"
         if path not in self.objects:
             return refusal(404, "NoSuchKey")()
         return 200, {"ETag": '"1"'}, self.objects[path]
@@ -163,6 +176,10 @@ class Memory:
     def put(self, path, headers, body):
         if any(header in headers for header in self.refuses):
             return refusal(400, "InvalidArgument")()
+        if self.checksums and path.endswith("probe"):
+            return refusal(400, "BadDigest")()
+        if self.flip:
+            body = bytes([body[0] ^ 1]) + body[1:]
         if self.create_only and path in self.objects:
             return refusal(412, "PreconditionFailed")()
         fault = self.first_puts.pop(0) if self.first_puts and not path.endswith(".json") else None
@@ -276,7 +293,7 @@ def test_over_tls_the_same_bytes_arrive(tmp_path, s3_settings, object_store, cli
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(s3_settings, object_store):
     settings = replace(s3_settings, endpoint_url=object_store.tls_endpoint)
-    message = message_of(StoreError, S3Store(settings).claim, "staging", "web1")
+    message = message_of(StoreError, S3Store(settings).claim, WEB1)
     assert "certificate verify failed" in message
     assert "name its authority in AWS_CA_BUNDLE" in message
 
@@ -406,22 +423,59 @@ def test_put_wants_the_claim_first(tmp_path, s3_settings):
 
 
 def test_a_prefix_belongs_to_one_host(s3_settings, client):
-    assert S3Store(s3_settings).claim("staging", "web1") is True
-    assert S3Store(s3_settings).claim("staging", "web1") is True
+    assert S3Store(s3_settings).claim(WEB1) is True
+    assert S3Store(s3_settings).claim(WEB1) is True
     location = f"s3://{s3_settings.bucket}/{s3_settings.prefix}"
-    assert message_of(StoreError, S3Store(s3_settings).claim, "staging", "web2") == (
-        f"{location} belongs to host web1 (environment staging); this is host web2 (environment staging). Give each "
-        f"host its own prefix (cloud_backup.prefix), or delete {location}/{CLAIM} if web1 was renamed to web2."
+    assert message_of(StoreError, S3Store(s3_settings).claim, WEB2) == (
+        f"{location} belongs to host web1 (environment staging, /backups); this is host web2 (environment staging, "
+        "/backups). Give each host its own prefix, for example cloud_backup.prefix: staging/web2. Only if the other no "
+        f"longer exists, or became this one, delete {location}/{CLAIM} instead."
     )
-    message = message_of(StoreError, S3Store(s3_settings).claim, "production", "web1")
-    assert "this is host web1 (environment production)" in message
-    assert message.endswith(f"delete {location}/{CLAIM} if web1 is no longer in staging.")
-    assert bytes_at(client, s3_settings, CLAIM) == b'{"environment": "staging", "host": "web1"}\n'
+    for other in (WEB2, replace(WEB1, storage_path="/other")):
+        assert "belongs to host web1" in message_of(StoreError, S3Store(s3_settings).claimed, other)
+    message = message_of(StoreError, S3Store(s3_settings).claim, replace(WEB1, environment="production"))
+    assert "this is host web1 (environment production" in message
+    assert json.loads(bytes_at(client, s3_settings, CLAIM)) == {
+        "environment": "staging",
+        "host": "web1",
+        "storage_path": "/backups",
+        "checks_what_arrives": True,
+    }
+
+
+def test_a_prefix_that_lost_its_claim_is_not_given_to_the_next(tmp_path, s3_settings, client):
+    claimed(s3_settings).put(*backup(tmp_path))
+    client.delete_object(Bucket=s3_settings.bucket, Key=f"{s3_settings.prefix}/{CLAIM}")
+    assert S3Store(s3_settings).claimed(WEB1) is False
+    other = replace(WEB1, host="somebody else")
+    assert "belongs to host" in message_of(StoreError, S3Store(s3_settings).claim, other)
+
+
+def test_a_store_that_looks_at_no_checksum_is_read_back(tmp_path, fake_settings):
+    memory = Memory(checksums=False)
+    store = claimed(fake_settings(memory))
+    path, manifest = backup(tmp_path)
+    assert store.put(path, manifest).check.startswith("read back, ")
+    memory.flip = True
+    assert "was sent and answered with success, but its" in message_of(
+        StoreError, store.put, *backup(tmp_path, seed=2, name=NEXT)
+    )
+    assert not [key for key in memory.objects if key.endswith("probe")]
+
+
+def test_a_copy_is_proven_by_what_the_store_keeps_of_it(tmp_path, s3_settings, client):
+    store = claimed(s3_settings)
+    path, manifest = backup(tmp_path)
+    store.put(path, manifest)
+    (copy,) = store.copies()
+    store.prove(copy)
+    client.put_object(Bucket=s3_settings.bucket, Key=f"{s3_settings.prefix}/{NAME}", Body=bytes(manifest.stored.bytes))
+    assert "is damaged: its" in message_of(DamagedError, store.prove, copy)
 
 
 def test_a_claim_that_cannot_be_read_is_named(s3_settings, client):
     client.put_object(Bucket=s3_settings.bucket, Key=f"{s3_settings.prefix}/{CLAIM}", Body=b"[]")
-    message = message_of(StoreError, S3Store(s3_settings).claim, "staging", "web1")
+    message = message_of(StoreError, S3Store(s3_settings).claim, WEB1)
     assert f"{s3_settings.prefix}/{CLAIM} should say which host the prefix belongs to" in message
 
 
@@ -429,8 +483,8 @@ def test_a_store_that_ignores_create_only_is_found_out_and_looked_at_first(tmp_p
     memory = Memory(create_only=False)
     settings = fake_settings(memory)
     store = S3Store(settings)
-    assert [store.claim("staging", "web1") for _attempt in range(2)] == [False, False]
-    assert "belongs to host web1" in message_of(StoreError, S3Store(settings).claim, "staging", "web2")
+    assert [store.claim(WEB1) for _attempt in range(2)] == [False, False]
+    assert "belongs to host web1" in message_of(StoreError, S3Store(settings).claim, WEB2)
     path, manifest = backup(tmp_path, seed=1)
     assert store.put(path, manifest).create_only is False
     theirs = path.read_bytes()
@@ -546,7 +600,7 @@ def test_what_is_not_there_is_not_found(s3_settings):
 
 def test_the_bucket_is_missing(s3_settings):
     store = S3Store(replace(s3_settings, bucket="no-such-bucket"))
-    for call in (lambda: store.claim("staging", "web1"), lambda: list(store.copies()), lambda: store.open(parse(NAME))):
+    for call in (lambda: store.claim(WEB1), lambda: list(store.copies()), lambda: store.open(parse(NAME))):
         message = message_of(StoreError, call)
         assert f"there is no bucket no-such-bucket at {s3_settings.endpoint_url}" in message
         assert "correct cloud_backup.bucket" in message
@@ -562,7 +616,7 @@ def test_the_bucket_is_missing(s3_settings):
 def test_a_wrong_key_names_the_file_to_correct(s3_settings, object_store, credentials_file, keys, reason):
     path = credentials_file((keys[0] or object_store.admin[0], keys[1]))
     store = S3Store(replace(s3_settings, credentials_file=path))
-    message = message_of(StoreError, store.claim, "staging", "web1")
+    message = message_of(StoreError, store.claim, WEB1)
     assert "wrong key: " in message
     assert reason in message
     assert f"Correct it in {path}." in message
@@ -571,8 +625,10 @@ def test_a_wrong_key_names_the_file_to_correct(s3_settings, object_store, creden
 def test_access_denied_names_the_action_and_the_key(s3_settings, object_store, credentials_file):
     reader = replace(s3_settings, credentials_file=credentials_file(object_store.reader))
     assert list(S3Store(reader).copies()) == []
-    message = message_of(StoreError, S3Store(reader).claim, "staging", "web1")
-    assert message.startswith(f"Writing s3://{s3_settings.bucket}/{s3_settings.prefix}/{CLAIM} failed: access denied")
+    message = message_of(StoreError, S3Store(reader).claim, WEB1)
+    assert message.startswith(
+        f"Writing s3://{s3_settings.bucket}/{s3_settings.prefix}/eternia_backup.probe failed: access denied"
+    )
     assert "Allow s3:PutObject there" in message
 
 
@@ -597,7 +653,7 @@ def test_unusable_credentials_name_the_file(s3_settings, tmp_path, monkeypatch, 
     path = tmp_path / "credentials"
     if content is not None:
         path.write_text(content)
-    message = message_of(StoreError, S3Store(replace(s3_settings, credentials_file=path)).claim, "staging", "web1")
+    message = message_of(StoreError, S3Store(replace(s3_settings, credentials_file=path)).claim, WEB1)
     assert expected in message
     assert str(path) in message
 
@@ -606,20 +662,20 @@ def test_without_a_file_credentials_and_endpoint_come_from_the_environment(s3_se
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", object_store.admin[0])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", object_store.admin[1])
     monkeypatch.setenv("AWS_ENDPOINT_URL", object_store.endpoint)
-    assert S3Store(replace(s3_settings, endpoint_url=None, credentials_file=None)).claim("staging", "web1") is True
+    assert S3Store(replace(s3_settings, endpoint_url=None, credentials_file=None)).claim(WEB1) is True
 
 
 def test_an_endpoint_that_is_down(s3_settings):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
-    message = message_of(StoreError, S3Store(replace(s3_settings, endpoint_url=endpoint)).claim, "staging", "web1")
+    message = message_of(StoreError, S3Store(replace(s3_settings, endpoint_url=endpoint)).claim, WEB1)
     assert f"no whole answer from {endpoint}" in message
     assert "Check that it is up" in message
 
 
 @pytest.mark.parametrize("endpoint", ["localhost:9000", "ftp://localhost", "http://"])
 def test_an_endpoint_that_is_no_address(s3_settings, endpoint):
-    message = message_of(StoreError, S3Store(replace(s3_settings, endpoint_url=endpoint)).claim, "staging", "web1")
+    message = message_of(StoreError, S3Store(replace(s3_settings, endpoint_url=endpoint)).claim, WEB1)
     assert "endpoint_url" in message
 
 
@@ -697,6 +753,6 @@ def test_a_download_cut_half_way_is_a_store_error(fake_settings):
 
 def test_boto3_is_missing_or_too_old(s3_settings, monkeypatch):
     monkeypatch.setattr(boto3, "__version__", "1.34.46")
-    assert "boto3 1.36 or newer" in message_of(StoreError, S3Store(s3_settings).claim, "staging", "web1")
+    assert "boto3 1.36 or newer" in message_of(StoreError, S3Store(s3_settings).claim, WEB1)
     monkeypatch.setitem(sys.modules, "boto3", None)
-    assert "needs the Python library boto3" in message_of(StoreError, S3Store(s3_settings).claim, "staging", "web1")
+    assert "needs the Python library boto3" in message_of(StoreError, S3Store(s3_settings).claim, WEB1)

@@ -8,10 +8,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from ..manifest import Manifest, Transfer
+from ..manifest import Manifest
 from ..names import MANIFEST_SUFFIX, PIN_SUFFIX, BackupName, parse_with_sidecar
 
 
@@ -19,8 +18,8 @@ from ..names import MANIFEST_SUFFIX, PIN_SUFFIX, BackupName, parse_with_sidecar
 class Copy:
     """One backup as one store lists it, without reading it.
 
-    `bytes` is the size of the data, None where only sidecars are left of it. `has_manifest` makes it verified: the
-    manifest is committed last.
+    `bytes` is the size of the data, None where the store has only sidecars of it; a lone pin keeps what lies elsewhere.
+    `has_manifest` makes the copy verified: the manifest is committed last.
     """
 
     name: BackupName
@@ -29,9 +28,23 @@ class Copy:
     pinned: bool = False
 
     @property
+    def is_there(self) -> bool:
+        """Whether the store holds more of the backup than a pin."""
+        return self.has_manifest or self.bytes is not None
+
+    @property
     def verified(self) -> bool:
         """Whether the store holds the data and, committed after it, its manifest."""
         return self.has_manifest and self.bytes is not None
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who the prefix of a store in S3 belongs to: two who share one would prune each other's backups."""
+
+    environment: str
+    host: str
+    storage_path: str
 
 
 class Store(Protocol):
@@ -51,12 +64,8 @@ class Store(Protocol):
     def open(self, name: BackupName) -> BinaryIO:
         """The stored bytes, to be read once from the front. Raises NotFoundError."""
 
-    def put(self, path: Path, manifest: Manifest) -> Transfer:
-        """Bring in the finished file at `path` and then, when it lies there whole, its manifest.
-
-        Never overwrites: raises NameTakenError where the name holds anything else. A put that was cut off between data
-        and manifest is finished by putting the same backup again.
-        """
+    def prove(self, copy: Copy) -> None:
+        """Compare every byte that is stored with the manifest. Raises DamagedError, NotFoundError."""
 
     def remove(self, name: BackupName) -> None:
         """Delete a backup: its manifest first, so that it never looks whole when it is not."""
@@ -70,7 +79,7 @@ def group(listing: Iterable[tuple[str, int]]) -> Iterator[Copy]:
         for name, suffix, size in entries:
             together.setdefault(name, {})[suffix] = size
         for name, sizes in together.items():
-            if "" in sizes or MANIFEST_SUFFIX in sizes:
+            if sizes.keys() & {"", MANIFEST_SUFFIX, PIN_SUFFIX}:
                 yield Copy(name, sizes.get(""), MANIFEST_SUFFIX in sizes, PIN_SUFFIX in sizes)
 
 

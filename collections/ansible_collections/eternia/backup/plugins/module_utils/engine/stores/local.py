@@ -15,10 +15,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from .. import files, manifest, names
-from ..errors import NotFoundError, StoreError
-from ..manifest import Manifest, Transfer
-from ..names import MANIFEST_SUFFIX, PIN_SUFFIX, SEEN_SUFFIX, SIDECAR_SUFFIXES, BackupName
+from .. import files, manifest, names, verify
+from ..errors import DamagedError, NotFoundError, StoreError
+from ..manifest import Manifest
+from ..names import MANIFEST_SUFFIX, SEEN_SUFFIX, SIDECAR_SUFFIXES, BackupName
 from .base import Copy, group
 
 _STAGING = ".staging"
@@ -49,15 +49,19 @@ class LocalStore:
         return group(sorted(found))
 
     def manifest(self, name: BackupName) -> Manifest:
-        with self._opened(f"{name}{MANIFEST_SUFFIX}") as stream:
-            raw = stream.read(_MANIFEST_BYTES)
+        try:
+            with self._opened(f"{name}{MANIFEST_SUFFIX}") as stream:
+                raw = stream.read(_MANIFEST_BYTES)
+        except OSError as exc:
+            where = self.location(f"{name}{MANIFEST_SUFFIX}")
+            raise DamagedError(f"{where} cannot be read: {files.reason(exc)}. Look at the disk.") from exc
         return manifest.from_json(raw, name=name, where=self.location(f"{name}{MANIFEST_SUFFIX}"))
 
     def open(self, name: BackupName) -> BinaryIO:
         return self._opened(str(name))
 
-    def put(self, path: Path, manifest: Manifest) -> Transfer:
-        """Bring in a finished, fsynced file that lies in this store's staging."""
+    def put(self, path: Path, manifest: Manifest) -> None:
+        """Bring in a finished, fsynced file that lies in this store's staging, and then its manifest."""
         staged_manifest = path.with_name(f"{manifest.name}{MANIFEST_SUFFIX}")
         try:
             files.write_new(staged_manifest, manifest.to_json())
@@ -68,7 +72,9 @@ class LocalStore:
                 f"{self.location(manifest.name)} could not be stored: {files.reason(exc)}. "
                 "Free some space or correct the rights on storage_path, then run again."
             ) from exc
-        return Transfer(check="fsync", create_only=True, bytes_sent=manifest.stored.bytes)
+
+    def prove(self, copy: Copy) -> None:
+        verify.read_back(self, copy)
 
     def remove(self, name: BackupName) -> None:
         try:
@@ -120,12 +126,8 @@ class LocalStore:
         try:
             with self._opened(f"{name}{SEEN_SUFFIX}") as stream:
                 return names.from_iso(json.loads(stream.read(1000))["unchanged_at"])
-        except (NotFoundError, ValueError, KeyError, TypeError):
+        except (StoreError, OSError, ValueError, KeyError, TypeError):
             return None
-
-    def pin(self, name: BackupName) -> Path:
-        """The file whose presence keeps a backup for ever; an operator makes it with `touch`."""
-        return self.path / f"{name}{PIN_SUFFIX}"
 
     def _opened(self, name: str) -> BinaryIO:
         path = self.path / name
@@ -136,6 +138,9 @@ class LocalStore:
             raise NotFoundError(f"{path} does not exist. Choose another backup.") from exc
         except OSError as exc:
             raise StoreError(f"{path} cannot be read: {files.reason(exc)}. Correct the rights on it.") from exc
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise StoreError(f"{path} is not a file. Look at it; nothing of ours makes such a thing.")
         return os.fdopen(descriptor, "rb")
 
 

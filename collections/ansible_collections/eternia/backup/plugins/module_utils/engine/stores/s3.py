@@ -7,24 +7,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from .. import digest
+from .. import digest, verify
 from ..errors import DamagedError, NameTakenError, NotFoundError, StoreError
 from ..manifest import Manifest, Transfer, from_json
-from ..names import MANIFEST_SUFFIX, SIDECAR_SUFFIXES, BackupName, parse
-from .base import Copy, group
+from ..names import MANIFEST_SUFFIX, SIDECAR_SUFFIXES, BackupName
+from .base import Copy, Owner, group
 from .s3_client import S3Client, S3Error, S3Settings
 from .s3_upload import CRC64NVME, Rung, Upload, ladder, send
-
-__all__ = ["S3Settings", "S3Store"]
 
 T = TypeVar("T")
 
 # Who a prefix belongs to.
 _CLAIM = "eternia_backup.host.json"
+# What a store is tried with; in none that keeps its word does it ever appear.
+_PROBE = "eternia_backup.probe"
 
 
 class S3Store:
@@ -39,6 +40,7 @@ class S3Store:
         # Only the data: a manifest in a cold storage class could not be read.
         self._options = {**self._encryption, **_without_none(StorageClass=settings.storage_class)}
         self._create_only: bool | None = None
+        self._checks: bool | None = None
 
     def location(self, name: BackupName | str) -> str:
         return self._client.location(self._key(name))
@@ -62,40 +64,47 @@ class S3Store:
                 raise
             raise NotFoundError(f"{self.location(name)} does not exist. Choose another backup.") from exc
 
-    def claim(self, environment: str, host: str) -> bool:
-        """Make the prefix this host's, or see that it is, and find out whether the store keeps create-only.
+    def claim(self, owner: Owner) -> bool:
+        """Make the prefix the owner's, or see that it is, and find out whether the store keeps create-only.
 
         Some stores answer 200 to a conditional put and overwrite all the same; here that changes no byte. Returns False
-        for those. Raises StoreError where the prefix belongs to another host.
+        for those. Raises StoreError where the prefix belongs to somebody else.
         """
         self._create_only = None
-        if not self.claimed(environment, host):
-            # Where another host was faster, what it wrote is what counts.
-            self._created(_CLAIM, _claim(environment, host))
-            self.claimed(environment, host)
-        self._create_only = not self._created(_CLAIM, _claim(environment, host))
-        return self._create_only
-
-    def claimed(self, environment: str, host: str) -> bool:
-        """Whether the prefix is this host's; False where no run has claimed it yet. Reads only.
-
-        Raises StoreError where it belongs to another host.
-        """
         raw = self._get(_CLAIM)
         if raw is None:
-            return False
-        other, elsewhere = self._owner(raw)
-        if (other, elsewhere) != (host, environment):
-            moved = f"{other} was renamed to {host}" if other != host else f"{host} is no longer in {elsewhere}"
-            raise StoreError(
-                f"{self._client.location(self._settings.prefix)} belongs to host {other} (environment {elsewhere}); "
-                f"this is host {host} (environment {environment}). Give each host its own prefix "
-                f"(cloud_backup.prefix), or delete {self.location(_CLAIM)} if {moved}."
-            )
-        return True
+            self._require_empty(owner)
+            claim = {**asdict(owner), "checks_what_arrives": self._refuses_wrong_bytes()}
+            raw = json.dumps(claim, indent=2).encode() + b"\n"
+            # Where another host was faster, what it wrote is what counts.
+            self._created(_CLAIM, raw)
+            raw = self._get(_CLAIM) or raw
+        self._checks = self._required(raw, owner).get("checks_what_arrives") is True
+        self._create_only = not self._created(_CLAIM, raw)
+        return self._create_only
+
+    def claimed(self, owner: Owner) -> bool:
+        """Whether the prefix is the owner's; False where no run has claimed it yet. Reads only.
+
+        Raises StoreError where it belongs to somebody else.
+        """
+        raw = self._get(_CLAIM)
+        return raw is not None and bool(self._required(raw, owner))
+
+    def prove(self, copy: Copy) -> None:
+        """By the checksum that S3 keeps of the whole object, or by reading it back."""
+        manifest = verify.manifest_of(self, copy)
+        head = self._head(manifest.name)
+        difference = "it is gone" if head is None else self._compared(head, manifest)[1]
+        if difference:
+            raise DamagedError(f"{self.location(copy.name)} is damaged: {difference}. Choose another backup.")
 
     def put(self, path: Path, manifest: Manifest) -> Transfer:
-        """Bring in the finished file at `path`. `claim` comes first. What lies there already is proven, not sent."""
+        """Bring in the finished file at `path` and then, when it lies there whole, its manifest. `claim` comes first.
+
+        Never overwrites: raises NameTakenError where the name holds anything else. What lies there already is proven,
+        not sent, so that a put that was cut off is finished by putting the same backup again.
+        """
         if self._create_only is None:
             raise RuntimeError("S3Store.put before S3Store.claim")
         recorded = self._recorded(manifest)
@@ -154,23 +163,56 @@ class S3Store:
             return False
         return True
 
-    def _owner(self, raw: bytes) -> tuple[str, str]:
+    def _required(self, raw: bytes, owner: Owner) -> dict[str, Any]:
+        """The claim, which has to be the owner's."""
         try:
-            fields = json.loads(raw)
-            return str(fields["host"]), str(fields["environment"])
+            claim: dict[str, Any] = json.loads(raw)
+            found = Owner(*(str(claim[key]) for key in ("environment", "host", "storage_path")))
         except (ValueError, KeyError, TypeError) as exc:
             raise StoreError(
                 f"{self.location(_CLAIM)} should say which host the prefix belongs to, and cannot be read "
                 f"({type(exc).__name__}: {exc}). Look at it; if nobody needs it, delete it, then run again."
             ) from exc
+        if found != owner:
+            raise self._belongs(found, owner)
+        return claim
+
+    def _belongs(self, found: Owner, owner: Owner) -> StoreError:
+        return StoreError(
+            f"{self._client.location(self._settings.prefix)} belongs to host {found.host} (environment "
+            f"{found.environment}, {found.storage_path}); this is host {owner.host} (environment {owner.environment}, "
+            f"{owner.storage_path}). Give each host its own prefix, for example cloud_backup.prefix: "
+            f"{owner.environment}/{owner.host}. Only if the other no longer exists, or became this one, delete "
+            f"{self.location(_CLAIM)} instead."
+        )
+
+    def _require_empty(self, owner: Owner) -> None:
+        """Refuse a prefix without a claim where the newest backup says that it is somebody else's."""
+        newest = max((copy.name for copy in self.copies() if copy.verified), default=None)
+        if newest is not None:
+            manifest = self.manifest(newest)
+            if (manifest.environment, manifest.host) != (owner.environment, owner.host):
+                raise self._belongs(Owner(manifest.environment, manifest.host, "by its newest manifest"), owner)
+
+    def _refuses_wrong_bytes(self) -> bool:
+        """Whether the store looks at checksums at all: sent with a wrong one, a few bytes have to be refused."""
+        wrong = (
+            {"ChecksumCRC64NVME": "AAAAAAAAAAA="} if digest.checksums else {"ContentMD5": "AAAAAAAAAAAAAAAAAAAAAA=="}
+        )
+        try:
+            self._client.call("put_object", self._key(_PROBE), Body=b"probe", **wrong, **self._encryption)
+        except S3Error as exc:
+            if exc.code in ("AccessDenied", "NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch", ""):
+                raise
+            return True
+        with suppress(S3Error):
+            self._client.call("delete_object", self._key(_PROBE))
+        return False
 
     def _recorded(self, manifest: Manifest) -> Manifest | None:
         """The manifest that an earlier put of the same backup left; None where there is none."""
-        name = parse(manifest.name)
-        if name is None:
-            raise RuntimeError(f"{manifest.name!r} is no backup's name")
         try:
-            found = self.manifest(name)
+            found = self.manifest(manifest.backup_name)
         except NotFoundError:
             return None
         except DamagedError as exc:
@@ -219,17 +261,16 @@ class S3Store:
     def _compared(self, head: dict[str, Any], manifest: Manifest, rung: Rung | None = None) -> tuple[str, str]:
         """How the object was compared with its manifest, and in what it differs, "" where it does not.
 
-        Without the checksum that S3 keeps of the whole object, and unless `rung` has proven each part on its way, the
-        object is read back.
+        The store's own word counts where it was seen to refuse wrong bytes; otherwise the object is read back.
         """
         stored = manifest.stored
         if head["ContentLength"] != stored.bytes:
             return "size", f"it has {head['ContentLength']} bytes, ours {stored.bytes}"
         kept = head.get("ChecksumCRC64NVME")
-        if kept and stored.crc64nvme:
+        if kept and stored.crc64nvme and self._checks is not False:
             differs = f"its crc64nvme is {kept}, ours {stored.crc64nvme}"
             return (rung or CRC64NVME).check, "" if kept == stored.crc64nvme else differs
-        if rung is not None and rung is not CRC64NVME:
+        if rung is not None and rung is not CRC64NVME and self._checks is not False:
             return rung.check, ""
         with self._client.open(self._key(manifest.name)) as body:
             found = digest.of_stream(body, stored.digest.algorithm)[0]
@@ -261,10 +302,6 @@ def _again_after_conflict(request: Callable[[], T]) -> T:
         if exc.code != "ConditionalRequestConflict":
             raise
         return request()
-
-
-def _claim(environment: str, host: str) -> bytes:
-    return json.dumps({"environment": environment, "host": host}).encode() + b"\n"
 
 
 def _without_none(**options: str | None) -> dict[str, str]:

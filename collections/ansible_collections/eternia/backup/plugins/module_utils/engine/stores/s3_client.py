@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..errors import StoreError
+from ..errors import StoreError, without_secrets
 
 # The first with full-object CRC64NVME and with create-only multipart uploads.
 OLDEST_BOTO3 = (1, 36)
@@ -168,7 +167,7 @@ class S3Client:
             action=action,
             credentials=self._credentials,
         )
-        return S3Error(_without_secrets(f"{verb} {self.location(key)} failed: {reason}."), code)
+        return S3Error(without_secrets(f"{verb} {self.location(key)} failed: {reason}."), code)
 
     @property
     def _credentials(self) -> str:
@@ -242,7 +241,7 @@ class S3Client:
             )
         else:
             advice = f"{answer}. Correct cloud_backup.bucket, region or endpoint_url, or what is in {self._credentials}"
-        return S3Error(_without_secrets(f"{failure}: {advice}."))
+        return S3Error(without_secrets(f"{failure}: {advice}."))
 
 
 class _Body(io.RawIOBase):
@@ -273,6 +272,8 @@ def _connect(settings: S3Settings, endpoint: str | None) -> Any:
 
     core = botocore.session.get_session()
     if settings.credentials_file is not None:
+        # A profile that the environment names is not for this store, and need not exist here.
+        core = botocore.session.Session({"profile": (None, None, None, None)})
         only = SharedCredentialProvider(str(settings.credentials_file), "default")
         core.register_component("credential_provider", CredentialResolver([only]))
     session = boto3.Session(botocore_session=core, region_name=settings.region)
@@ -296,8 +297,3 @@ def _connect(settings: S3Settings, endpoint: str | None) -> Any:
             **options,
         ),
     )
-
-
-def _without_secrets(message: str) -> str:
-    """An endpoint may carry `user:password@`; a message must not."""
-    return re.sub(r"//[^/@\s]*@", "//***@", message)

@@ -1,0 +1,94 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Figures as people read them: on the terminal, and in docs/benchmarks.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+_METHOD = """\
+`make bench` measures what this page says, prints it and writes `build/bench/results.json`;
+`.venv/bin/python -m benchmarks.run --write-docs` makes this page of it. Nothing here is a test: times depend on the
+machine, so they are given as ratios to something that everybody has, measured in the same run.
+
+Every measured thing runs in a process of its own, its start included. Contenders take turns (A B C A B C), with the
+source in the page cache and what the one before wrote removed and synced. A value is the median, the range behind it
+the smallest and the largest; a ratio is that of the medians, its range that of the single rounds.
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a figure. `met` is None where there is no target, or where this run cannot judge it."""
+
+    label: str
+    value: str
+    target: str = ""
+    met: bool | None = None
+
+
+@dataclass
+class Figure:
+    """One question and its answers. `how` says how it was measured, `raw` holds the numbers themselves."""
+
+    title: str
+    how: str
+    rows: list[Row] = field(default_factory=list)
+    raw: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, label: str, value: str, target: str = "", met: bool | None = None) -> None:
+        self.rows.append(Row(label, value, target, met))
+
+
+def text(figure: Mapping[str, Any]) -> str:
+    """One figure for the terminal."""
+    rows = [(row["label"], row["value"], row["target"], _verdict(row)) for row in figure["rows"]]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = ("  ".join((*(cell.ljust(width) for cell, width in zip(row, widths)), row[3])).rstrip() for row in rows)
+    return "\n".join(("", figure["title"], *(f"  {line}" for line in lines)))
+
+
+def machine_text(machine: Mapping[str, str]) -> str:
+    """The machine for the terminal."""
+    return "\n".join(f"  {key}: {value}" for key, value in machine.items())
+
+
+def page(results: Mapping[str, Any]) -> str:
+    """docs/benchmarks.md, whole."""
+    missed = [row for figure in results["figures"] for row in figure["rows"] if row["met"] is False]
+    judged = [row for figure in results["figures"] for row in figure["rows"] if row["met"] is not None]
+    blocks = ["# Figures", "", _METHOD]
+    blocks += [f"Measured {results['at']}, {_options(results)}; {_summary(judged, missed)}", ""]
+    blocks += [f"- not met: {row['label']}: {row['value']}, target {row['target']}" for row in missed]
+    blocks += [""] * bool(missed)
+    blocks += _table(("machine", ""), [(key, value) for key, value in results["machine"].items()])
+    for figure in results["figures"]:
+        rows = [(row["label"], row["value"], row["target"], _verdict(row)) for row in figure["rows"]]
+        blocks += ["", f"## {figure['title']}", "", figure["how"], ""]
+        blocks += _table(("", "measured", "target", ""), rows)
+    return "\n".join(blocks) + "\n"
+
+
+def _options(results: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in results["options"].items())
+
+
+def _summary(judged: list[Any], missed: list[Any]) -> str:
+    if not judged:
+        return "sizes too small to judge any target."
+    return f"{len(judged) - len(missed)} of {len(judged)} targets are met."
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    return {True: "met", False: "NOT MET", None: ""}[row["met"]]
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    return [_line(head), _line(("---",) * len(head)), *map(_line, rows)]
+
+
+def _line(cells: tuple[str, ...]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,0 +1,186 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sending: what an outage kept from S3 comes there later, and nothing that is rotten or not wanted there."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, catalog, prune, send, status
+from ansible_collections.eternia.backup.plugins.module_utils.engine.names import parse
+from ansible_collections.eternia.backup.tests.unit.builders import (
+    NOON,
+    SetClock,
+    add_rows,
+    configuration,
+    connect,
+    database,
+)
+
+
+def days(number):
+    return NOON + timedelta(days=number)
+
+
+def name_of(day):
+    return f"eternia_backup_{days(day):%Y%m%d_%H%M%S}.db"
+
+
+def act(verb, config, day):
+    return verb(config, clock=SetClock(days(day)).clock())
+
+
+def sent(outcome):
+    return [str(name) for name in outcome.transfers]
+
+
+@pytest.fixture
+def config(tmp_path, s3_settings):
+    """A host that keeps everything, and has taken no backup yet."""
+    database(tmp_path / "data" / "eternia.db")
+    return replace(configuration(tmp_path), cloud=s3_settings)
+
+
+@pytest.fixture
+def out_of_reach(config):
+    """The same host while nobody answers where S3 should be."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    return replace(config, cloud=replace(config.cloud, endpoint_url=endpoint))
+
+
+def in_s3(config, object_store):
+    """What plain boto3 finds, by name."""
+    client = object_store.client()
+    where = {"Bucket": config.cloud.bucket}
+    listed = client.list_objects_v2(**where, Prefix=f"{config.cloud.prefix}/eternia_backup_2").get("Contents", ())
+    return {Path(one["Key"]).name: client.get_object(**where, Key=one["Key"])["Body"].read() for one in listed}
+
+
+def test_what_an_outage_kept_back_is_sent_later_newest_first(config, out_of_reach, object_store):
+    path = config.storage_path / name_of(0)
+    message = rf"^{path} is valid on the disk, but S3 has not got everything\. .*Check that it is up"
+    with pytest.raises(backup.RunFailedError, match=message) as failed:
+        act(backup.run, out_of_reach, 0)
+    outcome = failed.value.outcome
+    assert (outcome.path, outcome.changed, sent(outcome)) == (str(path), True, [])
+    assert outcome.manifest.stored.bytes == path.stat().st_size
+    act(backup.run, replace(config, cloud=None), 1)
+    found = status.read(replace(config, cloud=None), now=days(1), verify="full").backups
+    assert [one.status for one in found] == ["verified", "verified"]
+
+    planned = act(backup.plan, config, 2)
+    outcome = act(backup.run, config, 2)
+    assert sent(planned) == sent(outcome) == [name_of(2), name_of(1), name_of(0)]
+    for name, body in in_s3(config, object_store).items():
+        if name.endswith(".db"):
+            assert body == (config.storage_path / name).read_bytes()
+    assert set(in_s3(config, object_store)) == {
+        f"{name_of(day)}{suffix}" for day in range(3) for suffix in ("", ".manifest.json")
+    }
+    assert sent(act(backup.run, config, 3)) == [name_of(3)]
+
+
+def test_after_a_send_that_fails_half_way_the_outcome_holds_what_was_sent(config, monkeypatch):
+    act(backup.run, replace(config, cloud=None), 0)
+    put = backup.send.S3Store.put
+
+    def once(store, path, manifest):
+        if manifest.name == name_of(0):
+            raise backup.StoreError("The line is cut. Mend it.")
+        return put(store, path, manifest)
+
+    monkeypatch.setattr(backup.send.S3Store, "put", once)
+    with pytest.raises(backup.RunFailedError, match=r"S3 has not got everything\. The line is cut\.") as failed:
+        act(backup.run, config, 1)
+    assert sent(failed.value.outcome) == [name_of(1)]
+
+
+def rotten(path):
+    with path.open("r+b") as stream:
+        stream.seek(5000)
+        stream.write(b"rot")
+
+
+def cut(path):
+    os.truncate(path, 4096)
+
+
+def bent(path):
+    Path(f"{path}.manifest.json").write_text("{")
+
+
+@pytest.mark.parametrize("harm", [rotten, cut, bent])
+def test_what_is_no_longer_whole_is_warned_about_and_only_that_is_not_sent(config, object_store, harm):
+    for day in range(3):
+        act(backup.run, replace(config, cloud=None), day)
+    harm(config.storage_path / name_of(1))
+    planned = act(backup.plan, config, 3)
+    outcome = act(backup.run, config, 3)
+    assert sent(planned) == sent(outcome) == [name_of(3), name_of(2), name_of(0)]
+    assert planned.warnings == outcome.warnings
+    [warning] = outcome.warnings
+    assert str(config.storage_path / name_of(1)) in warning
+    assert warning.endswith(" It is not sent to S3.")
+    assert name_of(1) not in in_s3(config, object_store)
+
+
+def test_what_retention_would_remove_from_s3_at_once_is_not_sent(config, tmp_path):
+    config = replace(config, policy=replace(config.policy, retention_days=None, keep_daily=7, keep_monthly=12))
+    # The host had another disk before, and has one backup of then that never went to S3.
+    for day in (-20, *range(-10, 0)):
+        act(backup.run, config, day)
+    config.storage_path.rename(tmp_path / "lost")
+    act(backup.run, replace(config, cloud=None), -12)
+    planned = act(backup.plan, config, 0)
+    outcome = act(backup.run, config, 0)
+    assert sent(planned) == sent(outcome) == [name_of(0)]
+    # On the disk alone it is wanted, and stays.
+    prune.run(config, now=days(0))
+    assert (config.storage_path / name_of(-12)).exists()
+
+
+@pytest.fixture
+def keeps_one(config):
+    """A host that keeps the last backup alone, and has one that never went to S3."""
+    config = replace(config, policy=replace(config.policy, retention_days=None, keep_last=1, minimum_kept=1))
+    act(backup.run, replace(config, cloud=None), 0)
+    return config
+
+
+def test_what_the_backup_to_come_supersedes_is_not_planned(keeps_one):
+    local, remote = catalog.local(keeps_one), catalog.remote(keeps_one)
+
+    def planned(**upcoming):
+        found = send.plan(keeps_one, local, remote, now=days(1), warn=pytest.fail, **upcoming)
+        return [str(name) for name, _transfer in found]
+
+    assert planned() == [name_of(0)]
+    assert planned(upcoming=parse(name_of(1))) == []
+    assert sent(act(backup.run, keeps_one, 1)) == [name_of(1)]
+
+
+def test_the_plan_counts_the_backup_that_is_to_come(keeps_one):
+    config = keeps_one
+    with closing(connect(config.database_path)) as application:
+        add_rows(application)
+    planned = act(backup.plan, config, 1)
+    assert sent(planned) == sent(act(backup.run, config, 1)) == [name_of(1)]
+
+
+def test_an_unchanged_source_brings_what_s3_lacks_all_the_same(config):
+    act(backup.run, replace(config, cloud=None), 0)
+    clock = SetClock(days(1)).clock()
+    planned = backup.plan(config, clock=clock, skip_unchanged=True)
+    outcome = backup.run(config, clock=clock, skip_unchanged=True)
+    assert (outcome.unchanged, outcome.changed) == (planned.unchanged, planned.changed) == (True, True)
+    assert sent(planned) == sent(outcome) == [name_of(0)]
+    again = backup.run(config, clock=clock, skip_unchanged=True)
+    assert (again.changed, sent(again)) == (False, [])

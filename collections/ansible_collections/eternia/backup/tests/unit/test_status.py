@@ -1,0 +1,128 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The status: what can be read is told, and of what cannot it is told why."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import socket
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, status
+from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import NotFoundError, StoreError
+from ansible_collections.eternia.backup.plugins.module_utils.engine.names import parse
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.local import LocalStore
+from ansible_collections.eternia.backup.tests.unit.builders import NOON, SetClock, configuration, database, tree
+
+FIRST = "eternia_backup_20261122_120000.db"
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A host with one backup on its disk."""
+    database(tmp_path / "data" / "eternia.db")
+    config = configuration(tmp_path)
+    backup.run(config, clock=SetClock().clock())
+    return config
+
+
+def test_a_store_that_cannot_be_reached_is_named_and_the_other_is_told(config, s3_settings):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    found = status.read(replace(config, cloud=replace(s3_settings, endpoint_url=endpoint)), now=NOON, verify="full")
+    assert set(found.unreachable) == {"s3"}
+    assert f"no whole answer from {endpoint}" in found.unreachable["s3"]
+    assert (found.newest_verified, found.stale) == (FIRST, False)
+
+
+def test_another_hosts_prefix_is_no_comfort(config, s3_settings):
+    config = replace(config, cloud=s3_settings)
+    backup.run(config, clock=SetClock().clock())
+    found = status.read(replace(config, host="web2"), now=NOON + timedelta(minutes=1))
+    assert "belongs to host web1 (environment staging, " in found.unreachable["s3"]
+    assert "this is host web2 (environment staging, " in found.unreachable["s3"]
+    assert {copy.store for one in found.backups for copy in one.copies} == {"local"}
+
+
+def test_a_storage_path_that_cannot_be_listed_is_named(tmp_path):
+    config = configuration(tmp_path, storage_path="kept")
+    config.storage_path.write_text("mine")
+    found = status.read(config, now=NOON)
+    assert found.unreachable == {
+        "local": f"{config.storage_path} cannot be listed: not a directory. Correct storage_path, or the rights on it."
+    }
+    assert (found.backups, found.newest_verified, found.age_seconds, found.stale) == ((), None, None, True)
+
+
+def test_where_nothing_was_ever_backed_up_nothing_is_unreachable(tmp_path):
+    found = status.read(configuration(tmp_path), now=NOON)
+    assert (found.enabled, found.unreachable, found.stale) == (True, {}, True)
+    assert found.last_run == "no run has succeeded here yet"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_says_whether_backups_are_switched_on(tmp_path):
+    assert status.read(configuration(tmp_path, enabled=False), now=NOON).enabled is False
+
+
+def test_it_says_why_the_last_run_is_no_ground_for_trust(config):
+    assert status.read(config, now=NOON).last_run is None
+    config.database_path.unlink()
+    with pytest.raises(backup.RunFailedError) as failed:
+        backup.run(config, clock=SetClock(NOON + timedelta(hours=1)).clock())
+    before = tree(config.storage_path)
+    found = status.read(config, now=NOON)
+    assert found.last_run == f"the run of 2026-11-22T13:00:00Z failed: {failed.value}"
+    # The backup of before is as good as it was.
+    assert (found.newest_verified, found.stale) == (FIRST, False)
+    (config.storage_path / "last-run.json").write_text("{")
+    assert "cannot be read" in status.read(config, now=NOON).last_run
+    (config.storage_path / "last-run.json").write_bytes(before[str(config.storage_path / "last-run.json")][3])
+    assert {path for path, facts in tree(config.storage_path).items() if facts[3:] != before[path][3:]} == set()
+
+
+class BrokenDisk(io.RawIOBase):
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_a_disk_that_cannot_read_is_a_damaged_backup(config, monkeypatch):
+    monkeypatch.setattr(LocalStore, "open", lambda *_: BrokenDisk())
+    found = status.read(config, now=NOON, verify="full")
+    [one] = found.backups
+    assert (one.status, found.newest_verified) == ("damaged", None)
+    path = config.storage_path / FIRST
+    message = f"{path} cannot be read: input/output error. Choose another backup, and look at the disk."
+    assert one.copies[0].problem == message
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (os.mkdir, r"is not a file\. Look at it; nothing of ours makes such a thing"),
+        (os.mkfifo, r"is not a file\. Look at it"),
+        (lambda path: os.symlink("/etc/passwd", path), r"cannot be read: too many levels of symbolic links"),
+        (lambda path: None, r"does not exist\. Choose another backup"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["", ".manifest.json"])
+def test_what_has_our_name_and_is_no_file_is_not_read(config, make, message, suffix):
+    path = config.storage_path / f"{FIRST}{suffix}"
+    path.unlink()
+    make(path)
+    store = LocalStore(config.storage_path)
+    read = store.manifest if suffix else store.open
+    with pytest.raises(StoreError, match=rf"^{path} {message}") as refused:
+        read(parse(FIRST))
+    assert isinstance(refused.value, NotFoundError) == ("does not exist" in message)
+    # Nor does a listing or a check stumble over it.
+    [one] = status.read(config, now=NOON, verify="full").backups or [None]
+    assert one is None or one.status == ("legacy" if suffix else "damaged")
