@@ -54,8 +54,11 @@ class Operator:
             "eternia_home": str(self.home(host)),
             "backup": {"frequency": "hourly", "cloud_backup": cloud, **backup},
         }
-        self.inventory.write_text(yaml.safe_dump({"all": {"hosts": self.hosts}}))
+        self.write()
         return self.home(host) / "backups/staging"
+
+    def write(self) -> None:
+        self.inventory.write_text(yaml.safe_dump({"all": {"hosts": self.hosts}}))
 
     def run(self, playbook: str, *options: str) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(self.inventory)]
@@ -105,6 +108,11 @@ def make_older(backups: Path, hours: int) -> str:
     return older
 
 
+def plain(output: str) -> str:
+    """What a template printed, without the callback's indentation."""
+    return "\n".join(line.removeprefix("        ") for line in output.splitlines())
+
+
 def test_every_host_backs_up_to_its_own_place(operator: Operator) -> None:
     first, second = operator.add("first", "hosts/first"), operator.add("second", "hosts/second")
     output = operator.succeed("backup")
@@ -115,7 +123,7 @@ def test_every_host_backs_up_to_its_own_place(operator: Operator) -> None:
         assert f"hosts/{host}/{path.name}.manifest.json" in operator.objects()
     assert "all backups stand" in output
     listed = operator.succeed("status")
-    assert "first (staging): 1 backups" in listed
+    assert "first (staging): 1 backup\n" in listed
     assert "verified  local + s3" in listed
 
 
@@ -136,21 +144,28 @@ def test_the_plan_to_prune_is_what_the_run_does(operator: Operator) -> None:
     backups = operator.add("pruned", "pruned", retention_days=1, minimum_kept=1)
     operator.succeed("backup")
     older = make_older(backups, hours=50)
-    assert f"would go  {backups / older}: older than 1 day" in operator.succeed("backup", "--check")
-    assert f"removed   {backups / older}: older than 1 day" in operator.succeed("backup")
+    operator.hosts["pruned"]["backup"]["retention_days"] = 9
+    operator.write()
+    operator.succeed("backup")
+    operator.hosts["pruned"]["backup"]["retention_days"] = 1
+    operator.write()
+    gone = f"1 backup\n              {older} (local, s3): older than 1 day and no keep rule wants it"
+    assert f"would go  {gone}" in plain(operator.succeed("backup", "--check"))
+    assert f"removed   {gone}" in plain(operator.succeed("backup"))
     assert not (backups / older).exists()
 
 
 def test_status_names_the_host_that_has_no_backup(operator: Operator) -> None:
     operator.add("bare", "bare")
     message = operator.fail("status")
-    assert "bare has no verified backup. Take one: ansible-playbook playbooks/backup.yml --limit bare" in message
+    command = f"ansible-playbook -i {operator.inventory} eternia.backup.backup --limit bare"
+    assert f"bare has no verified backup. Take one: {command}" in message
 
 
 def test_status_names_the_host_and_the_age_of_a_stale_backup(operator: Operator) -> None:
     backups = operator.add("late", "late")
     operator.hosts["late"]["backup"]["cloud_backup"]["enabled"] = False
-    operator.inventory.write_text(yaml.safe_dump({"all": {"hosts": operator.hosts}}))
+    operator.write()
     operator.succeed("backup")
     older = make_older(backups, hours=30)
     message = operator.fail("status")
@@ -164,7 +179,7 @@ def test_a_second_host_under_the_same_prefix_is_refused_with_the_fix(operator: O
     operator.add("intruder", "shared")
     message = operator.fail("backup", "--limit", "intruder")
     assert "s3://eternia-backups/shared belongs to host owner" in message
-    assert "Give each host its own prefix (cloud_backup.prefix)" in message
+    assert "Give each host its own prefix, for example cloud_backup.prefix: staging/intruder" in message
     assert operator.objects() == keys
     assert "belongs to host owner" in operator.fail("backup", "--limit", "intruder", "--check")
     assert "belongs to host owner" in operator.fail("status", "--limit", "intruder")
@@ -173,7 +188,8 @@ def test_a_second_host_under_the_same_prefix_is_refused_with_the_fix(operator: O
 def test_switched_off_means_nothing_is_done(operator: Operator) -> None:
     backups = operator.add("off", "off", enabled=False)
     output = operator.succeed("backup")
-    assert "skipped=3" in output
+    assert "SWITCHED OFF: backup.enabled is false for off, so nothing was done" in output
+    assert "SWITCHED OFF: backup.enabled is false" in operator.succeed("status")
     assert not backups.exists()
 
 
@@ -187,3 +203,28 @@ def test_no_secret_is_shown_at_any_verbosity(operator: Operator) -> None:
     assert secret not in result.stdout + result.stderr
     for path in operator.directory.rglob("*"):
         assert not path.is_file() or secret.encode() not in path.read_bytes(), path
+
+
+def test_status_tells_bad_news(operator: Operator) -> None:
+    backups = operator.add("sick", "sick")
+    operator.succeed("backup")
+    (path,) = backups.glob("eternia_backup_*.db")
+    path.write_bytes(b"\0" * path.stat().st_size)
+    assert "sick has a verified backup that is young enough." in operator.succeed("status")
+    message = operator.fail("status", "-e", "backup_verify=full", "-e", "backup_listed=1")
+    assert f"DAMAGED in local: {path} is damaged" in message
+    (operator.home("sick") / "data/eternia.db").unlink()
+    assert "does not exist. If it was lost, restore it" in operator.fail("backup")
+    operator.hosts["sick"]["backup"]["cloud_backup"]["endpoint_url"] = "http://127.0.0.1:9"
+    operator.write()
+    message = operator.fail("status")
+    assert "LAST RUN: the run of " in message
+    assert "sick: s3 could not be listed. " in message
+    assert f"{path.name} " in message
+
+
+def test_a_host_without_its_variables_is_told_which(operator: Operator) -> None:
+    operator.add("bare", "bare")
+    del operator.hosts["bare"]["eternia_home"]
+    operator.write()
+    assert "bare lacks eternia_home. Set it in group_vars/all.yml of the inventory (" in operator.fail("backup")

@@ -121,7 +121,7 @@ backups:
           description: What a check found; V(null) where it found nothing or did not look.
           type: str
           sample: null
-unreachable:
+unlisted:
   description: The stores that could not be listed, each with the reason. What else is returned is about the others.
   returned: success
   type: dict

@@ -35,8 +35,8 @@ def test_a_store_that_cannot_be_reached_is_named_and_the_other_is_told(config, s
     with socket.create_server(("127.0.0.1", 0)) as closed:
         endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
     found = status.read(replace(config, cloud=replace(s3_settings, endpoint_url=endpoint)), now=NOON, verify="full")
-    assert set(found.unreachable) == {"s3"}
-    assert f"no whole answer from {endpoint}" in found.unreachable["s3"]
+    assert set(found.unlisted) == {"s3"}
+    assert f"no whole answer from {endpoint}" in found.unlisted["s3"]
     assert (found.newest_verified, found.stale) == (FIRST, False)
 
 
@@ -44,8 +44,8 @@ def test_another_hosts_prefix_is_no_comfort(config, s3_settings):
     config = replace(config, cloud=s3_settings)
     backup.run(config, clock=SetClock().clock())
     found = status.read(replace(config, host="web2"), now=NOON + timedelta(minutes=1))
-    assert "belongs to host web1 (environment staging, " in found.unreachable["s3"]
-    assert "this is host web2 (environment staging, " in found.unreachable["s3"]
+    assert "belongs to host web1 (environment staging, " in found.unlisted["s3"]
+    assert "this is host web2 (environment staging, " in found.unlisted["s3"]
     assert {copy.store for one in found.backups for copy in one.copies} == {"local"}
 
 
@@ -53,7 +53,7 @@ def test_a_storage_path_that_cannot_be_listed_is_named(tmp_path):
     config = configuration(tmp_path, storage_path="kept")
     config.storage_path.write_text("mine")
     found = status.read(config, now=NOON)
-    assert found.unreachable == {
+    assert found.unlisted == {
         "local": f"{config.storage_path} cannot be listed: not a directory. Correct storage_path, or the rights on it."
     }
     assert (found.backups, found.newest_verified, found.age_seconds, found.stale) == ((), None, None, True)
@@ -61,7 +61,7 @@ def test_a_storage_path_that_cannot_be_listed_is_named(tmp_path):
 
 def test_where_nothing_was_ever_backed_up_nothing_is_unreachable(tmp_path):
     found = status.read(configuration(tmp_path), now=NOON)
-    assert (found.enabled, found.unreachable, found.stale) == (True, {}, True)
+    assert (found.enabled, found.unlisted, found.stale) == (True, {}, True)
     assert found.last_run == "no run has succeeded here yet"
     assert list(tmp_path.iterdir()) == []
 

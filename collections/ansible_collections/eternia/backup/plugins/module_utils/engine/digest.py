@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -64,42 +64,40 @@ def of_stream(stream: BinaryIO, algorithm: str) -> tuple[Digest, int]:
 def of_file(path: Path, algorithm: str) -> tuple[Content, Stored]:
     """Describe a plain file: as content, with the digest of each part, and as stored, with S3's checksum.
 
-    The whole file, its checksum and its parts are hashed side by side; the page cache serves the bytes, memory holds a
-    chunk for each thread.
+    The whole file and its parts are hashed side by side; the page cache serves the bytes, memory holds a chunk for each
+    thread.
     """
     size = path.stat().st_size
     part = part_bytes(size)
     with ThreadPoolExecutor(max_workers=_THREADS) as pool:
-        whole = pool.submit(_of_range, path, algorithm, 0, size)
-        checksum = pool.submit(_crc64nvme, path)
         parts = pool.map(lambda start: _of_range(path, algorithm, start, part), range(0, size, part))
-        digest = Digest(algorithm, whole.result())
-        content = Content(size, digest, Parts(part, tuple(parts)))
-        return content, Stored(size, digest, checksum.result())
+        value, checksum = _of_whole(path, algorithm)
+        digest = Digest(algorithm, value)
+        return Content(size, digest, Parts(part, tuple(parts))), Stored(size, digest, checksum)
 
 
 def _of_range(path: Path, algorithm: str, start: int, length: int) -> str:
     hasher = new(algorithm)
-    _feed(path, start, length, hasher.update)
+    for chunk in _chunks(path, start, length):
+        hasher.update(chunk)
     return str(hasher.hexdigest())
 
 
-def _crc64nvme(path: Path) -> str | None:
-    if checksums is None:
-        return None
-    value = 0
-
-    def update(chunk: bytes) -> None:
-        nonlocal value
-        value = checksums.crc64nvme(chunk, value)
-
-    _feed(path, 0, path.stat().st_size, update)
-    return base64.b64encode(value.to_bytes(8, "big")).decode()
+def _of_whole(path: Path, algorithm: str) -> tuple[str, str | None]:
+    """The digest and S3's checksum, in one reading."""
+    hasher, value = new(algorithm), 0
+    for chunk in _chunks(path, 0, path.stat().st_size):
+        hasher.update(chunk)
+        if checksums is not None:
+            value = checksums.crc64nvme(chunk, value)
+    return hasher.hexdigest(), None if checksums is None else base64.b64encode(value.to_bytes(8, "big")).decode()
 
 
-def _feed(path: Path, start: int, length: int, update: Callable[[bytes], Any]) -> None:
+def _chunks(path: Path, start: int, length: int) -> Iterator[memoryview]:
+    """The bytes of a range, a piece at a time; each piece is gone when the next is asked for."""
+    buffer = memoryview(bytearray(min(_CHUNK, length) or 1))
     with path.open("rb", buffering=0) as stream:
         stream.seek(start)
-        while length > 0 and (chunk := stream.read(min(_CHUNK, length))):
-            update(chunk)
-            length -= len(chunk)
+        while length > 0 and (count := stream.readinto(buffer[: min(_CHUNK, length)])):
+            yield buffer[:count]
+            length -= count

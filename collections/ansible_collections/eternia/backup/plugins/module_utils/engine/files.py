@@ -21,18 +21,21 @@ _COPY_CHUNK = 64 << 20
 _NOT_SUPPORTED = {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY, errno.EPERM, errno.EBADF}
 
 
-def copy_bytes(source: int, target: int, size: int) -> str:
+def copy_bytes(source: int, target: int, size: int, *, flush_bytes: int = 0) -> str:
     """Copy the first `size` bytes between two open files in the cheapest way the filesystem has.
+
+    With `flush_bytes` what was copied goes onto the disk after each so many bytes. A journalling filesystem may make
+    somebody else's fsync wait for all that we have not flushed yet.
 
     Returns the way taken: `reflink`, `copy_file_range` or `read`. Raises OSError, also where the source ends early.
     """
-    way = _copy_bytes(source, target, size)
+    way = _copy_bytes(source, target, size, flush_bytes)
     if os.fstat(target).st_size != size:
         raise OSError(errno.EIO, f"only {os.fstat(target).st_size} of {size} bytes could be copied")
     return way
 
 
-def _copy_bytes(source: int, target: int, size: int) -> str:
+def _copy_bytes(source: int, target: int, size: int, flush_bytes: int) -> str:
     try:
         fcntl.ioctl(target, _FICLONE, source)
         os.ftruncate(target, size)
@@ -41,7 +44,7 @@ def _copy_bytes(source: int, target: int, size: int) -> str:
         if exc.errno not in _NOT_SUPPORTED:
             raise
     try:
-        _copy_file_range(source, target, size)
+        _copy_file_range(source, target, size, flush_bytes)
         return "copy_file_range"
     except OSError as exc:
         if exc.errno not in _NOT_SUPPORTED:
@@ -50,17 +53,20 @@ def _copy_bytes(source: int, target: int, size: int) -> str:
     return "read"
 
 
-def _copy_file_range(source: int, target: int, size: int) -> None:
+def _copy_file_range(source: int, target: int, size: int, flush_bytes: int) -> None:
     # Typeshed and macOS know no such call; every Linux since 4.5 does.
     copy: Any = getattr(os, "copy_file_range", None)
     if copy is None:
         raise OSError(errno.ENOSYS, "no copy_file_range here")
-    done = 0
+    done = flushed = 0
     while done < size:
-        count = copy(source, target, min(_COPY_CHUNK, size - done), done, done)
+        count = copy(source, target, min(flush_bytes or _COPY_CHUNK, size - done), done, done)
         if count == 0:
             return
         done += count
+        if flush_bytes and done - flushed >= flush_bytes:
+            os.fdatasync(target)
+            flushed = done
 
 
 def _read_and_write(source: int, target: int, size: int) -> None:

@@ -28,6 +28,7 @@ from .errors import EngineError, SourceError
 # A pin fails only when a commit falls into its few microseconds.
 _ATTEMPTS = 200
 _CHUNK = 1 << 20
+_FLUSH_BYTES = 128 << 20
 # Reads page 1, and with it whatever pins a state.
 _ANY_READ = "SELECT count(*) FROM sqlite_master"
 # Byte 18 of the header says so: https://www.sqlite.org/fileformat2.html#file_format_version_numbers
@@ -67,7 +68,9 @@ class Pin:
 
     def copy_to(self, target: int) -> str:
         """Copy this state of the database; returns the way it was done."""
-        way = files.copy_bytes(self._database, target, min(self.size, os.fstat(self._database).st_size))
+        size = min(self.size, os.fstat(self._database).st_size)
+        # In rollback mode writers wait for us: what is flushed afterwards does not keep them waiting.
+        way = files.copy_bytes(self._database, target, size, flush_bytes=_FLUSH_BYTES if self.mark else 0)
         pages = self._pages()
         if pages is not None:
             for number in pages.numbers():

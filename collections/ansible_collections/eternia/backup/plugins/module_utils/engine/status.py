@@ -46,13 +46,13 @@ class BackupStatus:
 class Status:
     """Everything there is to know about a host's backups. Ages are in seconds.
 
-    `unreachable` says of each store that could not be listed why; what is said of backups is then about the others.
+    `unlisted` says of each store that could not be listed why; what is said of backups is then about the others.
     `last_run` says why the last run of a backup is no ground for trust, None where it succeeded.
     """
 
     enabled: bool
     backups: tuple[BackupStatus, ...]
-    unreachable: dict[str, str]
+    unlisted: dict[str, str]
     newest_verified: str | None
     age_seconds: int | None
     max_age_seconds: int
@@ -70,7 +70,7 @@ def read(config: Config, *, now: datetime, verify: Literal["none", "manifest", "
         store.name: store for store in (*catalog.stores(config), *catalog.legacy_stores(config))
     }
     listed: dict[str, list[Copy]] = {}
-    unreachable = {}
+    unlisted = {}
     for store in stores.values():
         try:
             if isinstance(store, S3Store):
@@ -78,13 +78,13 @@ def read(config: Config, *, now: datetime, verify: Literal["none", "manifest", "
                 store.claimed(config.owner)
             listed[store.name] = list(store.copies())
         except StoreError as exc:
-            unreachable[store.name] = str(exc)
+            unlisted[store.name] = str(exc)
     backups = tuple(_backup(backup, stores, verify) for backup in catalog.merge(listed))
     newest = next((name for name in map(_verified_name, backups) if name is not None and name.created_at <= now), None)
     return Status(
         enabled=config.enabled,
         backups=backups,
-        unreachable=unreachable,
+        unlisted=unlisted,
         newest_verified=None if newest is None else str(newest),
         age_seconds=None if newest is None else _age(config, newest, now),
         max_age_seconds=config.max_age,
