@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import sqlite3
@@ -27,8 +26,15 @@ EXPECTED = {
     "make backup": "DONE: eternia-dev has a proven backup",
     ".venv/bin/ansible-playbook playbooks/status.yml": "has a verified backup that is young enough",
     ".venv/bin/ansible-playbook playbooks/backup.yml --check --diff": "PLAN for eternia-dev",
+    'sqlite3 "file:$(ls backups/development/*.db | tail -1)?immutable=1" .tables': "memories",
     'eval "$(make env)"': "",
     "make down": "stopped",
+    "make up": "started",
+    # There is no such host here: what can be run of it is that Ansible finds the play and the host.
+    ".venv/bin/ansible-playbook -i inventories/production playbooks/backup.yml": "eternia-production",
+}
+INSTEAD = {
+    ".venv/bin/ansible-playbook -i inventories/production playbooks/backup.yml": " --list-hosts",
 }
 # The command that runs this test.
 OURSELVES = "make test"
@@ -68,13 +74,24 @@ def shape(line: str) -> str:
     return re.sub(r"\d+(\.\d+)?", "#", re.sub(r"blake3 [0-9a-f]+|/\S*/backups", "", line)).strip()
 
 
+def test_every_make_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text(), re.M))
+    named = re.findall(r"`make ([a-z-]+)", README + (CHECKOUT / "CONTRIBUTING.md").read_text())
+    assert named
+    assert set(named) <= targets
+
+
 def test_every_command_does_what_the_readme_says(newcomer: Path) -> None:
     assert OURSELVES in COMMANDS
     commands = [command for command in COMMANDS if command != OURSELVES]
     assert commands == list(EXPECTED)
-    printed = {command: output_of(newcomer, command) for command in commands if command != "make down"}
-    for command, text in printed.items():
-        assert EXPECTED[command] in text, text
+    printed = {}
+    for command in commands:
+        if command.startswith("sqlite3 ") and not shutil.which("sqlite3"):
+            print(f"Not run, for lack of the sqlite3 command: {command}")
+            continue
+        printed[command] = output_of(newcomer, command + INSTEAD.get(command, ""))
+        assert EXPECTED[command] in printed[command], printed[command]
 
     (shown,) = re.findall(r"```text\n(DONE.*?)```", README, re.S)
     assert [shape(line) for line in shown.splitlines()] == [shape(line) for line in _summary(printed["make backup"])]
@@ -82,8 +99,6 @@ def test_every_command_does_what_the_readme_says(newcomer: Path) -> None:
     names = {path.name for path in newcomer.iterdir()} - {path.partition("/")[0] for path in tracked()}
     assert names <= {".venv", ".dev", "data", "logs", "backups"}
     _prove_with_other_tools(newcomer)
-    assert EXPECTED["make down"] in output_of(newcomer, "make down")
-    assert os.listdir(newcomer / "backups/development")
 
 
 def test_a_second_run_takes_a_second_backup_and_sends_it(newcomer: Path) -> None:
