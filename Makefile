@@ -1,3 +1,7 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
 # `make backup` is where to begin; `make help` lists the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help

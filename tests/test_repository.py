@@ -96,10 +96,11 @@ def test_every_module_is_in_the_action_group() -> None:
     assert groups["backup"] == sorted(path.stem for path in COLLECTION.glob("plugins/modules/*.py"))
 
 
-def test_every_program_says_its_licence() -> None:
+def test_every_file_says_its_licence() -> None:
+    speaking = {".py", ".sh", ".yml", ".yaml", ".j2", ".toml", ".cfg"}
     for name in tracked():
         path = CHECKOUT / name
-        if path.suffix == ".py" and path.stat().st_size and not name.endswith("__init__.py"):
+        if (path.suffix in speaking or path.name == "Makefile") and path.stat().st_size:
             assert "SPDX-License-Identifier: GPL-3.0-or-later" in path.read_text()[:400], name
 
 

@@ -177,5 +177,5 @@ def at_call(step: int, fault: Callable[[str], None], patch: Callable[[object, st
         patch(os, name, faulty(name, getattr(os, name)))
 
 
-def die(_: str) -> None:
+def die(_unused: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)

@@ -176,7 +176,7 @@ def test_the_checksum_is_s3s_crc64nvme(config):
     value = 2**64 - 1
     for byte in (config.storage_path / FIRST).read_bytes():
         value ^= byte
-        for _ in range(8):
+        for _unused in range(8):
             value = value >> 1 ^ (0x9A6C9329AC4BC9B5 if value & 1 else 0)
     expected = base64.b64encode((value ^ (2**64 - 1)).to_bytes(8, "big")).decode()
     assert manifest_of(config)["stored"]["crc64nvme"] == expected
@@ -246,7 +246,7 @@ def test_a_name_that_is_taken_waits_for_the_next_second(config, taken):
 
 
 def test_two_backups_in_one_second(config):
-    names = [str(run(config).name) for _ in range(3)]
+    names = [str(run(config).name) for _unused in range(3)]
     assert names == [f"eternia_backup_20261122_12000{second}.db" for second in range(3)]
     assert set(check(config)) == set(names)
 
@@ -858,7 +858,7 @@ def test_a_listing_is_whole_while_files_come_and_go(config):
     thread = threading.Thread(target=come_and_go)
     thread.start()
     try:
-        assert {len(list(store.copies())) for _ in range(3000)} == {2}
+        assert {len(list(store.copies())) for _unused in range(3000)} == {2}
     finally:
         stop.set()
         thread.join()

@@ -655,7 +655,7 @@ def test_the_digest_without_a_copy_is_of_one_instant_too(tmp_path, monkeypatch, 
 
     monkeypatch.setattr(digest, "new", lambda algorithm: Kept())
     with writers(path, mode, *([(CHECKPOINT, path, "TRUNCATE")] if mode == "wal" else [])):
-        for _ in range(5):
+        for _unused in range(5):
             digest_now(path)
             assert_balanced(tmp_path / "copy")
 
@@ -833,7 +833,7 @@ def test_a_state_of_200_mb(tmp_path):
     memory = json.dumps({"description": "m" * 100_000, "clarity": 0.5})
     with path.open("w") as stream:
         stream.write('{"memories": [' + memory)
-        for _ in range(2000):
+        for _unused in range(2000):
             stream.write(", " + memory)
         stream.write("]}")
     assert path.stat().st_size > 200_000_000
