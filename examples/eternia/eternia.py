@@ -270,6 +270,7 @@ def answering_for(eternia: Eternia) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(content)
 
+        # The name that http.server looks for.
         do_POST = do_GET  # noqa: N815
 
         def log_message(self, *_: Any) -> None:

@@ -115,6 +115,7 @@ def serve():
                 if self.command != "HEAD":
                     self.wfile.write(answered)
 
+            # The names that http.server looks for.
             do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_one  # noqa: N815
 
             def log_message(self, *_):
