@@ -11,12 +11,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, config
+from ansible_collections.eternia.backup.plugins.module_utils.engine.clock import Clock
 
 database, storage = sys.argv[1:]
 block = {"source": "database", "database_path": database, "storage_path": storage}
 base_dir = str(Path(storage).parent)
 outcome = backup.run(
-    config.parse(block, environment="development", host="benchmark", base_dir=base_dir), clock=backup.Clock()
+    config.parse(block, environment="development", host="benchmark", base_dir=base_dir), clock=Clock()
 )
 assert outcome.manifest is not None
 print(

@@ -134,6 +134,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import glue
 from ..module_utils.engine import backup
+from ..module_utils.engine.clock import Clock
 from ..module_utils.engine.config import Config
 from ..module_utils.engine.errors import EngineError
 
@@ -147,7 +148,7 @@ def main() -> None:
         config = glue.configuration(module)
         glue.exit_if_disabled(module, config)
         act = backup.plan if module.check_mode else backup.run
-        outcome = act(config, clock=backup.Clock(), skip_unchanged=module.params["skip_unchanged"])
+        outcome = act(config, clock=Clock(), skip_unchanged=module.params["skip_unchanged"])
     except EngineError as exc:
         glue.fail(module, exc, lambda outcome: reported(config, outcome))
     glue.succeed(module, outcome, reported(config, outcome))

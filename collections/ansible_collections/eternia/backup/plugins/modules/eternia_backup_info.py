@@ -24,6 +24,11 @@ options:
     type: str
     choices: [none, manifest, full]
     default: none
+  source:
+    description:
+      - Whether to read what the application holds at this moment, its rows by table. It is only read.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - eternia.backup.options
 attributes:
@@ -136,6 +141,24 @@ last_run:
   returned: success
   type: str
   sample: null
+held:
+  description: Who holds the host's backups, why and until when; V(null) where nobody does.
+  returned: success
+  type: str
+  sample: null
+interrupted:
+  description: Restores that were cut off, and what the next run will do about each.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+source:
+  description:
+    - With O(source=true), the kind and path of what is protected, and its facts at this moment; C(problem) where it
+      cannot be read.
+  returned: success
+  type: dict
+  sample: {kind: database, path: /opt/eternia/data/eternia.db, tables: {state: 1900}}
 newest_verified:
   description: The name of the newest verified backup; V(null) where there is none.
   returned: success
@@ -162,11 +185,13 @@ stale:
 
 from dataclasses import asdict
 from datetime import datetime, timezone
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import glue
 from ..module_utils.engine import status
+from ..module_utils.engine.config import Config
 from ..module_utils.engine.errors import EngineError
 
 
@@ -175,6 +200,7 @@ def main() -> None:
         argument_spec={
             **glue.COMMON_OPTIONS,
             "verify": {"type": "str", "choices": ["none", "manifest", "full"], "default": "none"},
+            "source": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -183,7 +209,17 @@ def main() -> None:
         found = status.read(config, now=datetime.now(timezone.utc), verify=module.params["verify"])
     except EngineError as exc:
         module.fail_json(msg=str(exc))
-    module.exit_json(changed=False, stale=found.stale, **asdict(found))
+    module.exit_json(
+        changed=False, stale=found.stale, source=live(config) if module.params["source"] else {}, **asdict(found)
+    )
+
+
+def live(config: Config) -> dict[str, Any]:
+    """What the source holds at this moment, or why it cannot be read: a loss is no failure of this module."""
+    try:
+        return status.live(config)
+    except EngineError as exc:
+        return {"problem": str(exc)}
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.eternia.backup.plugins.module_utils.engine import config as config_
-from ansible_collections.eternia.backup.plugins.module_utils.engine.backup import Clock
+from ansible_collections.eternia.backup.plugins.module_utils.engine.clock import Clock
 from ansible_collections.eternia.backup.plugins.module_utils.engine.config import Config
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, tzinfo=timezone.utc)

@@ -12,34 +12,18 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from pathlib import Path
 
-from . import catalog, digest, files, lock, log, names, record, send, snapshot, source, verify
+from . import catalog, digest, files, hold, lock, log, names, record, send, snapshot, source, swap, target, verify
+from .clock import Clock
 from .config import Config
 from .errors import DamagedError, EngineError, StoreError
 from .manifest import Digest, Manifest, Transfer, Verified
 from .names import BackupName
 from .snapshot import Snapshot
-
-
-@dataclass(frozen=True)
-class Clock:
-    """The time and the wait for it. `now` is in UTC with its zone; `sleep` takes seconds."""
-
-    now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
-    sleep: Callable[[float], None] = time.sleep
-
-    def second(self) -> datetime:
-        """This second, as names have it."""
-        return self.now().astimezone(timezone.utc).replace(microsecond=0)
-
-    def sleep_until(self, moment: datetime) -> None:
-        """Wait for a moment, if it is still to come."""
-        self.sleep(max(0.0, (moment - self.now()).total_seconds()))
 
 
 @dataclass
@@ -84,8 +68,11 @@ def plan(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outco
     """Find out what `run` would do, reading only. Raises EngineError where the run would fail for a reason seen now."""
     room = files.require_usable(config.storage_path)
     lock.require_free(config.storage_path)
+    hold.require_none(config.storage_path, clock.now())
     attempt = _Attempt(config, clock, skip_unchanged)
     outcome = attempt.outcome
+    for message in filter(None, map(swap.pending, target.both(config))):
+        outcome.warn(message)
     size = snapshot.rehearse(attempt.source, room, sleep=clock.sleep)
     name = attempt.free_name()
     attempt.warn_of_the_clock(name)
@@ -107,11 +94,17 @@ def plan(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outco
 
 
 def run(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcome:
-    """Take a backup and bring it to every store. Raises RunFailedError; LockedError where another run goes on."""
+    """Take a backup and bring it to every store. Raises RunFailedError.
+
+    LockedError where another run goes on, or the host's backups are held. A restore that was cut off is settled first.
+    """
     files.make_private_dirs(config.storage_path)
     local = catalog.local(config)
     with ExitStack() as held:
         held.enter_context(lock.held(config.storage_path))
+        hold.require_none(config.storage_path, clock.now())
+        for live in target.both(config):
+            swap.tidy(live)
         # That the last run went well is no longer the last word, whatever becomes of this one.
         record.withdraw(config.storage_path)
         staging = held.enter_context(local.staging())
@@ -165,14 +158,8 @@ def _recorded(config: Config, clock: Clock, staging: Path) -> Iterator[Outcome]:
 def _prove(config: Config, name: BackupName, taken: Snapshot, clock: Clock) -> Manifest:
     """Check the snapshot, compare it with its source, hash it and put it on the disk, all side by side."""
     try:
-        with ThreadPoolExecutor(max_workers=3) as pool:
-            flushing = pool.submit(files.fsync_path, taken.path)
-            checking = pool.submit(verify.check, taken.path, name.kind, config.verify)
-            comparing = pool.submit(verify.facts, taken.path, name.kind)
-            content, stored = digest.of_file(taken.path, digest.preferred_algorithm())
-            checking.result()
-            verify.same_facts(taken.path, comparing.result(), taken.facts)
-            flushing.result()
+        proof = verify.prove(taken.path, name.kind, config.verify, algorithm=digest.preferred_algorithm())
+        verify.same_facts(taken.path, proof.facts, taken.facts)
     except DamagedError as exc:
         source_path = taken.facts["path"]
         raise DamagedError(
@@ -190,8 +177,8 @@ def _prove(config: Config, name: BackupName, taken: Snapshot, clock: Clock) -> M
         host=config.host,
         created_at=names.iso(name.created_at),
         source=taken.facts,
-        content=content,
-        stored=stored,
+        content=proof.content,
+        stored=proof.stored,
         verified=Verified(config.verify, names.iso(clock.now())),
     )
 

@@ -19,6 +19,9 @@ VERIFIED = "verified"
 LEGACY = "legacy"
 DAMAGED = "damaged"
 
+# The name of the store of safety backups, and of its directory.
+SAFETY = "safety"
+
 
 @dataclass(frozen=True)
 class Backup:
@@ -64,6 +67,11 @@ def legacy_stores(config: Config) -> list[LocalStore]:
     """Where Eternia's built-in manager left backups: listed, never pruned."""
     places = (path for path in config.legacy_paths if path != config.storage_path)
     return [LocalStore(path, name=f"legacy:{path}") for path in places]
+
+
+def safety(config: Config) -> LocalStore:
+    """Where a restore keeps what it replaced: listed apart, because the newest backup it is not."""
+    return LocalStore(config.storage_path / SAFETY, name=SAFETY)
 
 
 def build(places: Iterable[Store]) -> list[Backup]:

@@ -25,7 +25,15 @@ class DamagedError(EngineError):
 
 
 class LockedError(EngineError):
-    """Another run holds the lock."""
+    """Somebody else has what is needed: another run, an application that has the target open, a hold."""
+
+
+class TargetError(EngineError):
+    """What a restore should replace cannot be replaced: a directory, a file of a read-only filesystem, no rights."""
+
+
+class RefusedError(EngineError):
+    """It could be done and is not, because nobody said that it may: a backup without proof, or of another host."""
 
 
 class StoreError(EngineError):

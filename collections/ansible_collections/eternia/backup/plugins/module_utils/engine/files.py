@@ -9,10 +9,20 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .errors import NameTakenError, StoreError
+
+# Told of so many bytes each time that some more are done.
+Progress = Callable[[int], None]
+
+
+def silent(_count: int) -> None:
+    """The progress that nobody watches."""
+
 
 # linux/fs.h: _IOW(0x94, 9, int)
 _FICLONE = 0x40049409
@@ -21,7 +31,7 @@ _COPY_CHUNK = 64 << 20
 _NOT_SUPPORTED = {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY, errno.EPERM, errno.EBADF}
 
 
-def copy_bytes(source: int, target: int, size: int, *, flush_bytes: int = 0) -> str:
+def copy_bytes(source: int, target: int, size: int, *, flush_bytes: int = 0, progress: Progress = silent) -> str:
     """Copy the first `size` bytes between two open files in the cheapest way the filesystem has.
 
     With `flush_bytes` what was copied goes onto the disk after each so many bytes. A journalling filesystem may make
@@ -29,31 +39,32 @@ def copy_bytes(source: int, target: int, size: int, *, flush_bytes: int = 0) -> 
 
     Returns the way taken: `reflink`, `copy_file_range` or `read`. Raises OSError, also where the source ends early.
     """
-    way = _copy_bytes(source, target, size, flush_bytes)
+    way = _copy_bytes(source, target, size, flush_bytes, progress)
     if os.fstat(target).st_size != size:
         raise OSError(errno.EIO, f"only {os.fstat(target).st_size} of {size} bytes could be copied")
     return way
 
 
-def _copy_bytes(source: int, target: int, size: int, flush_bytes: int) -> str:
+def _copy_bytes(source: int, target: int, size: int, flush_bytes: int, progress: Progress) -> str:
     try:
         fcntl.ioctl(target, _FICLONE, source)
         os.ftruncate(target, size)
+        progress(size)
         return "reflink"
     except OSError as exc:
         if exc.errno not in _NOT_SUPPORTED:
             raise
     try:
-        _copy_file_range(source, target, size, flush_bytes)
+        _copy_file_range(source, target, size, flush_bytes, progress)
         return "copy_file_range"
     except OSError as exc:
         if exc.errno not in _NOT_SUPPORTED:
             raise
-    _read_and_write(source, target, size)
+    _read_and_write(source, target, size, progress)
     return "read"
 
 
-def _copy_file_range(source: int, target: int, size: int, flush_bytes: int) -> None:
+def _copy_file_range(source: int, target: int, size: int, flush_bytes: int, progress: Progress) -> None:
     # Typeshed and macOS know no such call; every Linux since 4.5 does.
     copy: Any = getattr(os, "copy_file_range", None)
     if copy is None:
@@ -64,12 +75,13 @@ def _copy_file_range(source: int, target: int, size: int, flush_bytes: int) -> N
         if count == 0:
             return
         done += count
+        progress(count)
         if flush_bytes and done - flushed >= flush_bytes:
             os.fdatasync(target)
             flushed = done
 
 
-def _read_and_write(source: int, target: int, size: int) -> None:
+def _read_and_write(source: int, target: int, size: int, progress: Progress) -> None:
     done = 0
     while done < size:
         chunk = os.pread(source, min(1 << 20, size - done), done)
@@ -77,6 +89,7 @@ def _read_and_write(source: int, target: int, size: int) -> None:
             return
         write_at(target, chunk, done)
         done += len(chunk)
+        progress(len(chunk))
 
 
 def write_at(target: int, data: bytes, offset: int) -> None:
@@ -108,10 +121,10 @@ def make_private_dirs(path: Path) -> None:
         raise _unusable(path, exc) from exc
 
 
-def require_usable(path: Path) -> Path:
+def require_usable(path: Path, *, of: str = "storage_path") -> Path:
     """Find out, without writing, whether a directory can be used or made; returns its nearest existing parent, or it.
 
-    Raises StoreError as `make_private_dirs` would.
+    `of` is the key that says where it is. Raises StoreError as `make_private_dirs` would.
     """
     try:
         nearest = next(step for step in (path, *path.parents) if os.path.lexists(step))
@@ -120,7 +133,7 @@ def require_usable(path: Path) -> Path:
             number = errno.EROFS if os.statvfs(nearest).f_flag & os.ST_RDONLY else errno.EACCES
             raise OSError(number, os.strerror(number))
     except OSError as exc:
-        raise _unusable(path, exc) from exc
+        raise _unusable(path, exc, of) from exc
     return nearest
 
 
@@ -129,10 +142,8 @@ def _require_directory(path: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, f"{path} is a file, not a directory")
 
 
-def _unusable(path: Path, exc: OSError) -> StoreError:
-    return StoreError(
-        f"The directory {path} cannot be used: {reason(exc)}. Correct storage_path, or the rights on that place."
-    )
+def _unusable(path: Path, exc: OSError, of: str = "storage_path") -> StoreError:
+    return StoreError(f"The directory {path} cannot be used: {reason(exc)}. Correct {of}, or the rights on that place.")
 
 
 def write_new(path: Path, data: bytes) -> None:
@@ -173,14 +184,49 @@ def commit(staged: Path, final: Path) -> None:
     fsync_path(final.parent)
 
 
+def link_or_copy(source: Path, target: Path) -> bool:
+    """Give a file a second name, or copy it where that cannot be; True where it was linked. Raises OSError."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+        return True
+    except OSError as exc:
+        if exc.errno not in _NOT_SUPPORTED:
+            raise
+    copy_file(source, target)
+    return False
+
+
+def copy_file(source: Path, target: Path, *, progress: Progress = silent) -> None:
+    """Copy a file to a path that does not exist yet, mode 0600, onto the disk. Raises OSError."""
+    with source.open("rb", buffering=0) as stream:
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            size = os.fstat(stream.fileno()).st_size
+            copy_bytes(stream.fileno(), descriptor, size, progress=progress)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def free_bytes(directory: Path) -> int:
+    """What is free on a directory's filesystem for this user, in bytes."""
+    return shutil.disk_usage(directory).free
+
+
 def need_space(directory: Path, size: int) -> None:
     """Refuse before the first byte is written. Raises StoreError with what is needed and what is free, in bytes."""
-    free = shutil.disk_usage(directory).free
+    free = free_bytes(directory)
     if free < size:
         raise StoreError(
             f"{directory} has {free:,} bytes free and {size:,} are needed. "
             "Free some space there, or move storage_path to a larger filesystem."
         )
+
+
+def kind_of(mode: int) -> str:
+    """What something is that is no file, for a message."""
+    kinds = ((stat.S_ISDIR, "a directory"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
+    return next((words for test, words in (*kinds, (stat.S_ISLNK, "a symbolic link")) if test(mode)), "a device")
 
 
 def reason(exc: OSError) -> str:

@@ -20,7 +20,7 @@ _NAME = ".lock"
 def require_free(storage_path: Path) -> None:
     """Find out, without writing, whether another run goes on. Raises as `held`."""
     if os.path.lexists(storage_path / _NAME):
-        with _locked(storage_path, os.O_RDONLY):
+        with _locked(storage_path / _NAME, os.O_RDONLY, taken=_taken(storage_path), place="storage_path"):
             pass
 
 
@@ -30,7 +30,9 @@ def held(storage_path: Path) -> Iterator[None]:
 
     Raises LockedError naming the process that holds it, StoreError where there can be no lock.
     """
-    with _locked(storage_path, os.O_RDWR | os.O_CREAT) as descriptor:
+    with _locked(
+        storage_path / _NAME, os.O_RDWR | os.O_CREAT, taken=_taken(storage_path), place="storage_path"
+    ) as descriptor:
         # Only a help for whoever finds the lock taken: a full disk must not keep anybody from holding it.
         with suppress(OSError):
             os.ftruncate(descriptor, 0)
@@ -38,25 +40,44 @@ def held(storage_path: Path) -> Iterator[None]:
         yield
 
 
+def _taken(storage_path: Path) -> str:
+    return f"Another run (process HOLDER) works on {storage_path}."
+
+
 @contextmanager
-def _locked(storage_path: Path, flags: int) -> Iterator[int]:
-    path = storage_path / _NAME
+def held_target(path: Path) -> Iterator[None]:
+    """Hold the lock of what lies at `path`, so that nobody else of ours replaces it. Leaves nothing behind.
+
+    Raises LockedError, StoreError. It is the directory that is locked: the file itself comes and goes.
+    """
+    with _locked(path.parent, os.O_RDONLY | os.O_DIRECTORY, taken=f"Another restore works on {path}.", place=str(path)):
+        yield
+
+
+@contextmanager
+def _locked(path: Path, flags: int, *, taken: str, place: str) -> Iterator[int]:
     try:
         descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as exc:
-        raise StoreError(f"{path} cannot be opened: {reason(exc)}. Correct the rights on {storage_path}.") from exc
+        raise StoreError(f"{path} cannot be opened: {reason(exc)}. Correct the rights on {path.parent}.") from exc
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
-            holder = os.pread(descriptor, 100, 0).decode(errors="replace").strip() or "unknown"
             raise LockedError(
-                f"Another run (process {holder}) works on {storage_path}. Wait for it to end, then run again."
+                f"{taken.replace('HOLDER', _holder(descriptor))} Wait for it to end, then run again."
             ) from exc
         except OSError as exc:
             raise StoreError(
-                f"{path} cannot be locked: {reason(exc)}. Move storage_path to a filesystem that has locks."
+                f"{path} cannot be locked: {reason(exc)}. Move {place} to a filesystem that has locks."
             ) from exc
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _holder(descriptor: int) -> str:
+    try:
+        return os.pread(descriptor, 100, 0).decode(errors="replace").strip() or "unknown"
+    except OSError:
+        return "unknown"

@@ -8,22 +8,23 @@ from __future__ import annotations
 import logging
 
 MANAGER = "[backup_manager]"
+RECOVERY = "[backup_recovery]"
 
 logger = logging.getLogger("eternia_backup")
 # Without this, a program that sets up no logging would have warnings printed on its standard error.
 logger.addHandler(logging.NullHandler())
 
 
-def info(message: str) -> None:
+def info(message: str, who: str = MANAGER) -> None:
     """Say what was done."""
-    logger.info("%s %s", MANAGER, message)
+    logger.info("%s %s", who, message)
 
 
-def warning(message: str) -> None:
+def warning(message: str, who: str = MANAGER) -> None:
     """Say what an operator should look at."""
-    logger.warning("%s %s", MANAGER, message)
+    logger.warning("%s %s", who, message)
 
 
-def error(message: str) -> None:
+def error(message: str, who: str = MANAGER) -> None:
     """Say what failed."""
-    logger.error("%s %s", MANAGER, message)
+    logger.error("%s %s", who, message)

@@ -102,6 +102,11 @@ class Manifest:
         kind = DATABASE if self.kind == DATABASE else STATE
         return BackupName(names.from_iso(self.created_at), kind, self.stored.encoding)
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Those facts of the source that can be read again from any copy of it."""
+        return {key: value for key, value in self.source.items() if key not in ("path", "bytes", "journal_mode")}
+
     def with_transfer(self, transfer: Transfer) -> Manifest:
         """The same facts, and how the bytes came into the store."""
         return replace(self, transfer=transfer)

@@ -1,12 +1,29 @@
 # Copyright (c) 2026 The Eternia maintainers
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How large the parts of a file are: those that are hashed in parallel, and those that an upload sends."""
+"""The parts of a file: those that are hashed in parallel, and those that travel to and from S3."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import TypeVar
+
 SMALLEST = 16 * 1024 * 1024
 MOST = 10_000
+PARALLEL = 4
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Bytes `start` to `start + bytes` of a file; the first part has number 1."""
+
+    number: int
+    start: int
+    bytes: int
 
 
 def part_bytes(size: int) -> int:
@@ -19,3 +36,21 @@ def part_bytes(size: int) -> int:
     while part * MOST < size:
         part *= 2
     return part
+
+
+def split(size: int) -> list[Part]:
+    """All parts of a file of `size` bytes; an empty one has one, empty part."""
+    step = part_bytes(size)
+    return [Part(n, start, min(step, size - start)) for n, start in enumerate(range(0, size or 1, step), start=1)]
+
+
+def in_parallel(work: Callable[[Part], T], parts: Iterable[Part]) -> list[T]:
+    """Results in the order of `parts`. The first failure is raised, once the requests under way have ended."""
+    pool = ThreadPoolExecutor(PARALLEL)
+    try:
+        futures = [pool.submit(work, part) for part in parts]
+        for future in as_completed(futures):
+            future.result()
+        return [future.result() for future in futures]
+    finally:
+        pool.shutdown(cancel_futures=True)

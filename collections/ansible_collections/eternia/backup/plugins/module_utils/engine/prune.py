@@ -10,8 +10,9 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from pathlib import Path
 
-from . import catalog, lock, log, record, verify
+from . import catalog, hold, lock, log, record, verify
 from .config import Config
 from .errors import DamagedError, EngineError, NotFoundError, StoreError
 from .names import BackupName
@@ -47,12 +48,15 @@ class PruneFailedError(EngineError):
 
 
 def plan(config: Config, *, now: datetime, upcoming: Collection[BackupName] = ()) -> Outcome:
-    """Judge the backups of every store, reading only; `removed` is what a run would remove. Raises StoreError.
+    """Judge the backups of every store, reading only; `removed` is what a run would remove.
+
+    Raises StoreError, LockedError.
 
     `upcoming` are backups that a run planned just now would bring to every store first: they count as if they were
     there, and that run would put right what keeps pruning from happening now.
     """
-    stores = catalog.stores(config)
+    hold.require_none(config.storage_path, now)
+    stores = _stores(config)
     obstacles = _obstacles(stores, config)
     outcome = _judge(stores, config, now, {} if upcoming else obstacles, upcoming)
     outcome.removed = [verdict for store in stores for verdict in _going(store, outcome)]
@@ -64,11 +68,17 @@ def run(config: Config, *, now: datetime) -> Outcome:
     with ExitStack() as held:
         if config.storage_path.is_dir():
             held.enter_context(lock.held(config.storage_path))
-        stores = catalog.stores(config)
+        hold.require_none(config.storage_path, now)
+        stores = _stores(config)
         outcome = _judge(stores, config, now, _obstacles(stores, config))
         for store in stores:
             _remove(store, outcome)
         return outcome
+
+
+def _stores(config: Config) -> list[Store]:
+    """Where backups lie that age. Safety backups age too, by the same policy, and apart from the others."""
+    return [*catalog.stores(config), catalog.safety(config)]
 
 
 def _obstacles(stores: Iterable[Store], config: Config) -> dict[str, str]:
@@ -92,7 +102,7 @@ def _judge(
 ) -> Outcome:
     outcome = Outcome()
     # Every store is listed before the first judgement: a pin counts wherever it lies.
-    listed = [(store, _with(store.copies(), upcoming)) for store in stores]
+    listed = [(store, _with(store.copies(), () if store.name == catalog.SAFETY else upcoming)) for store in stores]
     pinned = {copy.name for _store, copies in listed for copy in copies if copy.pinned}
     for store, copies in listed:
         marked = [replace(copy, pinned=True) if copy.name in pinned else copy for copy in copies]
@@ -152,8 +162,8 @@ def _proven(
 def _is_live(store: Store, copy: Copy, config: Config) -> bool:
     """Whether somebody made an application run on a backup where it lies."""
     sources = (config.database_path, config.state_path)
-    path = config.storage_path / str(copy.name)
-    return store.name == "local" and any(
+    path = Path(store.location(copy.name))
+    return store.name in ("local", catalog.SAFETY) and any(
         path.exists() and source.exists() and path.samefile(source) for source in sources
     )
 

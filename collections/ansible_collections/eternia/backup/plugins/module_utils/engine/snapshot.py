@@ -80,6 +80,19 @@ def rehearse(source: Source, directory: Path, *, sleep: Callable[[float], None] 
     return _again_if_stirred(read)
 
 
+def facts(source: Source, *, sleep: Callable[[float], None] = time.sleep) -> dict[str, Any]:
+    """The facts of the source as it is now, without writing anything. Raises as `take`."""
+    examine(source)
+    if source.kind != DATABASE:
+        return _stable_state(source.path, sleep)[1]
+
+    def read(may_rest: bool) -> dict[str, Any]:
+        with pinned(source.path, may_rest=may_rest) as pin:
+            return sqlite.facts(pin.connection)
+
+    return _again_if_stirred(read)
+
+
 def content_digest(source: Source, algorithm: str, *, sleep: Callable[[float], None] = time.sleep) -> Digest | None:
     """The digest that a backup taken now would have, without writing anything; None where only a copy could tell."""
     examine(source)
@@ -173,7 +186,7 @@ def _stable_state(path: Path, sleep: Callable[[float], None]) -> tuple[bytes, di
         except DamagedError as exc:
             trouble = exc
     if trouble is not None:
-        raise trouble
+        raise DamagedError(f"{trouble} Nothing was backed up; if its content was lost, restore it.") from trouble
     raise SourceError(
         f"{path} kept changing while it was read, {_STATE_ATTEMPTS} times in a row. "
         "Nothing was backed up; run again when the application is calmer."

@@ -10,9 +10,9 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import files
 from .config import Config
-from .errors import SourceError
-from .files import reason
+from .errors import DamagedError, SourceError
 from .names import DATABASE, STATE, Kind
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
@@ -57,9 +57,11 @@ def examine(source: Source) -> int:
             f"{path} does not exist. If it was lost, restore it; otherwise correct {source.kind}_path."
         ) from exc
     except OSError as exc:
-        raise SourceError(f"{path} cannot be looked at: {reason(exc)}. Correct the rights on its directory.") from exc
+        raise SourceError(
+            f"{path} cannot be looked at: {files.reason(exc)}. Correct the rights on its directory."
+        ) from exc
     if not stat.S_ISREG(facts.st_mode):
-        raise SourceError(f"{path} is {_what(facts.st_mode)}, not a file. Correct {source.kind}_path.")
+        raise SourceError(f"{path} is {files.kind_of(facts.st_mode)}, not a file. Correct {source.kind}_path.")
     if facts.st_size == 0:
         raise SourceError(f"{path} is empty (0 bytes). Nothing was backed up; if its content was lost, restore it.")
     if source.kind == DATABASE:
@@ -73,7 +75,7 @@ def _require_sqlite(path: Path, size: int) -> None:
             header = stream.read(_HEADER_BYTES)
     except OSError as exc:
         raise SourceError(
-            f"{path} cannot be read: {reason(exc)}. Run as its owner, or give this user the right to read it."
+            f"{path} cannot be read: {files.reason(exc)}. Run as its owner, or give this user the right to read it."
         ) from exc
     if len(header) < _HEADER_BYTES:
         raise SourceError(f"{path} has {size} bytes, which is too short for a SQLite database. Nothing was backed up.")
@@ -84,6 +86,18 @@ def _require_sqlite(path: Path, size: int) -> None:
         )
 
 
-def _what(mode: int) -> str:
-    kinds = ((stat.S_ISDIR, "a directory"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
-    return next((words for test, words in kinds if test(mode)), "a device")
+def looks_like(path: Path) -> Kind:
+    """What a file with a foreign name holds, judged by how it begins. Raises SourceError."""
+    try:
+        with path.open("rb", buffering=0) as stream:
+            start = stream.read(_HEADER_BYTES)
+    except OSError as exc:
+        raise SourceError(f"{path} cannot be read: {files.reason(exc)}. Choose another backup.") from exc
+    if start.startswith(_SQLITE_MAGIC):
+        return DATABASE
+    if start.lstrip().startswith(b"{"):
+        return STATE
+    raise DamagedError(
+        f"{path} is neither a SQLite database nor a JSON object (its first {len(start)} bytes say so). "
+        "Choose another backup."
+    )

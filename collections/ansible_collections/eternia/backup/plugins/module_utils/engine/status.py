@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-from . import catalog, names, record, verify
+from . import catalog, hold, names, record, snapshot, source, swap, target, verify
 from .catalog import DAMAGED, VERIFIED, Backup
 from .config import Config
-from .errors import DamagedError, StoreError
+from .errors import DamagedError, StoreError, TargetError
 from .names import BackupName
 from .stores.base import Copy, Store
 from .stores.s3 import S3Store
+from .target import Target
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Status:
     """Everything there is to know about a host's backups. Ages are in seconds.
 
     `unlisted` says of each store that could not be listed why; what is said of backups is then about the others.
-    `last_run` says why the last run of a backup is no ground for trust, None where it succeeded.
+    `last_run` says why the last run of a backup is no ground for trust, None where it succeeded. `held` says who holds
+    the host's backups, why and until when. `interrupted` tells of restores that were cut off.
     """
 
     enabled: bool
@@ -57,6 +59,8 @@ class Status:
     age_seconds: int | None
     max_age_seconds: int
     last_run: str | None
+    held: str | None
+    interrupted: tuple[str, ...]
 
     @property
     def stale(self) -> bool:
@@ -89,7 +93,28 @@ def read(config: Config, *, now: datetime, verify: Literal["none", "manifest", "
         age_seconds=None if newest is None else _age(config, newest, now),
         max_age_seconds=config.max_age,
         last_run=record.trouble(config.storage_path),
+        held=_held(config, now),
+        interrupted=tuple(filter(None, map(_interrupted, target.both(config)))),
     )
+
+
+def _held(config: Config, now: datetime) -> str | None:
+    found = hold.read(config.storage_path, now)
+    return None if found is None else f"held by {found.who} until {names.iso(found.until)}: {found.why}"
+
+
+def _interrupted(live: Target) -> str | None:
+    try:
+        return swap.pending(live)
+    except TargetError as exc:
+        return str(exc)
+
+
+def live(config: Config) -> dict[str, Any]:
+    """What the source holds at this moment: kind, path, facts. Reads only. Raises SourceError, DamagedError."""
+    known = catalog.build([catalog.local(config)])
+    found = source.resolve(config, backed_up={backup.name.kind for backup in known})
+    return {"kind": found.kind, "path": str(found.path), **snapshot.facts(found)}
 
 
 def _backup(backup: Backup, stores: dict[str, Store], level: Literal["none", "manifest", "full"]) -> BackupStatus:

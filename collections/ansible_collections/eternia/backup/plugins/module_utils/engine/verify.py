@@ -6,23 +6,52 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from . import digest, files, sqlite
 from .errors import DamagedError
-from .manifest import Manifest
+from .manifest import Content, Manifest, Stored
 from .names import DATABASE, Kind
 from .stores.base import Copy, Store
 
 _CHECKS = {"quick": "PRAGMA quick_check", "full": "PRAGMA integrity_check"}
 
 
+@dataclass(frozen=True)
+class Proof:
+    """What was found of a plain file that is sound: its content, how it would lie in a store, and its facts."""
+
+    content: Content
+    stored: Stored
+    facts: dict[str, Any]
+
+
+def prove(path: Path, kind: Kind, level: str, *, algorithm: str) -> Proof:
+    """Check a plain copy, read its facts, hash it and put it on the disk, all side by side.
+
+    Raises DamagedError, and OSError where it cannot be read or flushed.
+    """
+    with ThreadPoolExecutor(max_workers=3) as pool:
+        flushing = pool.submit(files.fsync_path, path)
+        checking = pool.submit(check, path, kind, level)
+        counting = pool.submit(facts, path, kind)
+        content, stored = digest.of_file(path, algorithm)
+        checking.result()
+        found = counting.result()
+        flushing.result()
+    return Proof(content, stored, found)
+
+
 def check(path: Path, kind: Kind, level: str) -> None:
     """Check the inner structure of a plain copy, `quick` or `full`. Raises DamagedError."""
     if kind == DATABASE:
-        _check_database(path, level)
+        with sqlite.finished(path) as connection:
+            check_open(connection, path, level)
     else:
         parse_state(path.read_bytes(), path)
 
@@ -41,7 +70,7 @@ def same_facts(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]
         if expected.get(key) != value:
             raise DamagedError(
                 f"{path} is not what its source was: {key} is {_shortened(value)}, the source had "
-                f"{_shortened(expected.get(key))}. Nothing was stored; run again, and check the disk if it comes back."
+                f"{_shortened(expected.get(key))}. Run again, and check the disk if it comes back."
             )
 
 
@@ -50,15 +79,13 @@ def parse_state(raw: bytes, path: Path) -> dict[str, Any]:
     try:
         state = json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError as exc:
-        raise DamagedError(f"{path} is not UTF-8 text (byte {exc.start}). Nothing was backed up.") from exc
+        raise DamagedError(f"{path} is not UTF-8 text (byte {exc.start}).") from exc
     except (ValueError, RecursionError) as exc:
-        raise DamagedError(f"{path} is not whole JSON ({exc}). Nothing was backed up.") from exc
+        raise DamagedError(f"{path} is not whole JSON ({exc}).") from exc
     if not isinstance(state, dict):
-        raise DamagedError(f"{path} holds {json.dumps(state)[:100]}, not a JSON object. Nothing was backed up.")
+        raise DamagedError(f"{path} holds {json.dumps(state)[:100]}, not a JSON object.")
     if not state:
-        raise DamagedError(
-            f"{path} holds an empty JSON object. Nothing was backed up; if its content was lost, restore it."
-        )
+        raise DamagedError(f"{path} holds an empty JSON object.")
     return state
 
 
@@ -107,9 +134,9 @@ def read_back(store: Store, copy: Copy) -> None:
         )
 
 
-def _check_database(path: Path, level: str) -> None:
-    with sqlite.finished(path) as connection:
-        found = [row[0] for row in connection.execute(_CHECKS[level])]
+def check_open(connection: sqlite3.Connection, path: Path, level: str) -> None:
+    """Check a database through an open connection. Raises DamagedError, sqlite3.Error."""
+    found = [row[0] for row in connection.execute(_CHECKS[level])]
     if found != ["ok"]:
         raise DamagedError(f"{path} is damaged: {level} check says {found[0]!r} ({len(found)} findings).")
 

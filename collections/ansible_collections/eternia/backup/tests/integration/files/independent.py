@@ -27,8 +27,24 @@ def make(database: str, rows: str) -> None:
     connection.close()
 
 
-def prove(backup: str, rows: str, url: str, bucket: str, key: str) -> None:
-    """Require that a backup holds so many rows, is what its manifest says, and lies in S3 byte for byte."""
+def lose(database: str, rows: str) -> None:
+    """Lose rows of a database."""
+    connection = sqlite3.connect(database)
+    connection.execute(f"DELETE FROM state WHERE id <= {int(rows)}")
+    connection.commit()
+    connection.close()
+
+
+def count(database: str) -> None:
+    """Print how many rows a database has."""
+    print(sqlite3.connect(f"file:{database}?immutable=1", uri=True).execute("SELECT count(*) FROM state").fetchone()[0])
+
+
+def prove(backup: str, rows: str, url: str, bucket: str, key: str, restored: str = "") -> None:
+    """Require that a backup holds so many rows, is what its manifest says, and lies in S3 byte for byte.
+
+    And that what was restored from it, if it was, has the same bytes.
+    """
     data = Path(backup).read_bytes()
     connection = sqlite3.connect(f"file:{backup}?immutable=1", uri=True)
     assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -39,6 +55,7 @@ def prove(backup: str, rows: str, url: str, bucket: str, key: str) -> None:
     assert manifest["host"] == "integration"
     objects = boto3.client("s3", endpoint_url=url)
     assert objects.get_object(Bucket=bucket, Key=key)["Body"].read() == data
+    assert not restored or Path(restored).read_bytes() == data
 
 
 def age(backup: str, days: str) -> None:
@@ -71,4 +88,5 @@ def flip(path: str) -> None:
 
 
 if __name__ == "__main__":
-    {"make": make, "prove": prove, "age": age, "listed": listed, "flip": flip}[sys.argv[1]](*sys.argv[2:])
+    commands = (make, lose, count, prove, age, listed, flip)
+    {command.__name__: command for command in commands}[sys.argv[1]](*sys.argv[2:])

@@ -8,8 +8,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from ..files import Progress
 from ..manifest import Manifest
 from ..names import MANIFEST_SUFFIX, PIN_SUFFIX, BackupName, parse_with_sidecar
 
@@ -55,14 +57,17 @@ class Store(Protocol):
     def location(self, name: BackupName | str) -> str:
         """Where a backup lies, as a person would type it: a path, or `s3://bucket/key`."""
 
-    def copies(self) -> Iterator[Copy]:
-        """Every backup in the store, in no order. Foreign names are passed over."""
+    def copies(self, of: BackupName | None = None) -> Iterator[Copy]:
+        """Every backup in the store, or those with the name `of`, in no order. Foreign names are passed over."""
 
     def manifest(self, name: BackupName) -> Manifest:
         """The manifest of a backup. Raises NotFoundError where there is none, DamagedError where it is unusable."""
 
     def open(self, name: BackupName) -> BinaryIO:
         """The stored bytes, to be read once from the front. Raises NotFoundError."""
+
+    def fetch(self, copy: Copy, target: Path, progress: Progress) -> None:
+        """Bring the stored bytes to a path that does not exist yet. Raises DamagedError, NotFoundError, OSError."""
 
     def prove(self, copy: Copy) -> None:
         """Compare every byte that is stored with the manifest. Raises DamagedError, NotFoundError."""

@@ -11,14 +11,15 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import BinaryIO
 
 from .. import files, manifest, names, verify
 from ..errors import DamagedError, NotFoundError, StoreError
+from ..files import Progress
 from ..manifest import Manifest
-from ..names import MANIFEST_SUFFIX, SEEN_SUFFIX, SIDECAR_SUFFIXES, BackupName
+from ..names import MANIFEST_SUFFIX, SEEN_SUFFIX, SIDECAR_SUFFIXES, BackupName, Kind
 from .base import Copy, group
 
 _STAGING = ".staging"
@@ -36,7 +37,7 @@ class LocalStore:
     def location(self, name: BackupName | str) -> str:
         return str(self.path / str(name))
 
-    def copies(self) -> Iterator[Copy]:
+    def copies(self, of: BackupName | None = None) -> Iterator[Copy]:
         try:
             with os.scandir(self.path) as entries:
                 found = [(entry.name, size) for entry in entries if (size := _file_bytes(entry)) is not None]
@@ -46,7 +47,7 @@ class LocalStore:
             raise StoreError(
                 f"{self.path} cannot be listed: {files.reason(exc)}. Correct storage_path, or the rights on it."
             ) from exc
-        return group(sorted(found))
+        return (copy for copy in group(sorted(found)) if of in (None, copy.name))
 
     def manifest(self, name: BackupName) -> Manifest:
         try:
@@ -59,6 +60,14 @@ class LocalStore:
 
     def open(self, name: BackupName) -> BinaryIO:
         return self._opened(str(name))
+
+    def fetch(self, copy: Copy, target: Path, progress: Progress) -> None:
+        with self._opened(str(copy.name)) as stream:
+            descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                files.copy_bytes(stream.fileno(), descriptor, os.fstat(stream.fileno()).st_size, progress=progress)
+            finally:
+                os.close(descriptor)
 
     def put(self, path: Path, manifest: Manifest) -> None:
         """Bring in a finished, fsynced file that lies in this store's staging, and then its manifest."""
@@ -142,6 +151,26 @@ class LocalStore:
             os.close(descriptor)
             raise StoreError(f"{path} is not a file. Look at it; nothing of ours makes such a thing.")
         return os.fdopen(descriptor, "rb")
+
+
+class SingleFile(LocalStore):
+    """One file by its path, whatever its name is: a backup without a manifest, as old as the file."""
+
+    def __init__(self, path: Path, kind: Kind) -> None:
+        super().__init__(path.parent, name="file")
+        self._file = path
+        self._kind = kind
+
+    def location(self, name: BackupName | str) -> str:
+        return str(self._file)
+
+    def copies(self, of: BackupName | None = None) -> Iterator[Copy]:
+        facts = self._file.stat()
+        taken = datetime.fromtimestamp(int(facts.st_mtime), tz=timezone.utc)
+        yield Copy(BackupName(taken, self._kind), facts.st_size, has_manifest=False)
+
+    def _opened(self, name: str) -> BinaryIO:
+        return super()._opened(self._file.name)
 
 
 def _file_bytes(entry: os.DirEntry[str]) -> int | None:

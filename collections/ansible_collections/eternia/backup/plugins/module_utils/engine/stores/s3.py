@@ -14,8 +14,10 @@ from typing import Any, BinaryIO, TypeVar
 
 from .. import digest, verify
 from ..errors import DamagedError, NameTakenError, NotFoundError, StoreError
+from ..files import Progress
 from ..manifest import Manifest, Transfer, from_json
 from ..names import MANIFEST_SUFFIX, SIDECAR_SUFFIXES, BackupName
+from . import s3_download
 from .base import Copy, Owner, group
 from .s3_client import S3Client, S3Error, S3Settings
 from .s3_upload import CRC64NVME, Rung, Upload, ladder, send
@@ -45,9 +47,11 @@ class S3Store:
     def location(self, name: BackupName | str) -> str:
         return self._client.location(self._key(name))
 
-    def copies(self) -> Iterator[Copy]:
+    def copies(self, of: BackupName | None = None) -> Iterator[Copy]:
         folder = self._key("")
-        return group((key[len(folder) :], size) for key, size in self._client.entries(f"{folder}eternia_"))
+        entries = self._client.entries(self._key("eternia_" if of is None else of))
+        found = group((key[len(folder) :], size) for key, size in entries)
+        return (copy for copy in found if of in (None, copy.name))
 
     def manifest(self, name: BackupName) -> Manifest:
         sidecar = f"{name}{MANIFEST_SUFFIX}"
@@ -63,6 +67,12 @@ class S3Store:
             if exc.code != "NoSuchKey":
                 raise
             raise NotFoundError(f"{self.location(name)} does not exist. Choose another backup.") from exc
+
+    def fetch(self, copy: Copy, target: Path, progress: Progress) -> None:
+        head = self._head(str(copy.name))
+        if head is None:
+            raise NotFoundError(f"{self.location(copy.name)} does not exist. Choose another backup.")
+        s3_download.fetch(self._client, self._key(copy.name), head, target, progress)
 
     def claim(self, owner: Owner) -> bool:
         """Make the prefix the owner's, or see that it is, and find out whether the store keeps create-only.
@@ -129,7 +139,7 @@ class S3Store:
             raise self._client.refusal("delete_objects", error["Key"], error.get("Code", ""), error.get("Message", ""))
 
     def _key(self, name: BackupName | str) -> str:
-        return f"{self._settings.prefix}/{name}"
+        return f"{self._settings.prefix}/{name}" if self._settings.prefix else str(name)
 
     def _get(self, name: str) -> bytes | None:
         try:

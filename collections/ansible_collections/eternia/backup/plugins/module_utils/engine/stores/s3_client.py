@@ -150,9 +150,9 @@ class S3Client:
                 for entry in page.get("Contents", ()):
                     yield entry["Key"], entry["Size"]
 
-    def open(self, key: str) -> BinaryIO:
-        """An object's bytes, to be read once from the front."""
-        return io.BufferedReader(_Body(self, key, self.call("get_object", key)["Body"]), 1024 * 1024)
+    def open(self, key: str, **params: Any) -> BinaryIO:
+        """An object's bytes, or with `Range` some of them, to be read once from the front."""
+        return io.BufferedReader(_Body(self, key, self.call("get_object", key, **params)["Body"]), 1024 * 1024)
 
     def refusal(self, operation: str, key: str, code: str, answer: str, region: str | None = None) -> S3Error:
         """What S3's `code` means here and what to do next. `region` is the one that the answer names, if it does."""

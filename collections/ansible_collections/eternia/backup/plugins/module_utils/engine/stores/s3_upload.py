@@ -16,7 +16,6 @@ import io
 import os
 from base64 import b64encode
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +24,9 @@ from typing import Any
 from .. import digest, files
 from ..errors import StoreError
 from ..manifest import Manifest
-from ..parts import part_bytes
+from ..parts import Part, in_parallel, split
 from .s3_client import S3Client, S3Error
 
-PARALLEL = 4
 _CHUNK = 1024 * 1024
 
 # What an endpoint may answer to a kind of checksum that it does not know.
@@ -63,13 +61,6 @@ class Upload:
     manifest: Manifest
     options: dict[str, str]
     before_commit: Callable[[], None]
-
-
-@dataclass(frozen=True)
-class _Part:
-    number: int
-    start: int
-    bytes: int
 
 
 def ladder(checksum: str, manifest: Manifest) -> tuple[Rung, ...]:
@@ -109,8 +100,7 @@ def _send(upload: Upload, fd: int, rung: Rung) -> Rung:
     size = os.fstat(fd).st_size
     if size != upload.manifest.stored.bytes:
         raise _changed(upload, f"it has {size} bytes, the manifest says {upload.manifest.stored.bytes}")
-    step = part_bytes(size)
-    parts = [_Part(n, start, min(step, size - start)) for n, start in enumerate(range(0, size or 1, step), start=1)]
+    parts = split(size)
     if len(parts) == 1:
         _send_whole(upload, fd, rung, parts[0])
     else:
@@ -118,7 +108,7 @@ def _send(upload: Upload, fd: int, rung: Rung) -> Rung:
     return rung
 
 
-def _send_whole(upload: Upload, fd: int, rung: Rung, part: _Part) -> None:
+def _send_whole(upload: Upload, fd: int, rung: Rung, part: Part) -> None:
     checksum = upload.manifest.stored.crc64nvme if rung is CRC64NVME else _sums(upload, fd, rung, [part])(part)
     upload.before_commit()
     upload.client.call(
@@ -126,13 +116,13 @@ def _send_whole(upload: Upload, fd: int, rung: Rung, part: _Part) -> None:
     )
 
 
-def _send_parts(upload: Upload, fd: int, rung: Rung, parts: list[_Part]) -> None:
+def _send_parts(upload: Upload, fd: int, rung: Rung, parts: list[Part]) -> None:
     checksum_of = _sums(upload, fd, rung, parts)
     whole = {"ChecksumType": "FULL_OBJECT"} if rung is CRC64NVME else {}
     begun = upload.client.call("create_multipart_upload", upload.key, **rung.algorithm, **whole, **upload.options)
     open_upload = {"UploadId": begun["UploadId"]}
 
-    def send_part(part: _Part) -> dict[str, Any]:
+    def send_part(part: Part) -> dict[str, Any]:
         checksum = {rung.parameter: checksum_of(part)}
         sent = upload.client.call(
             "upload_part", upload.key, PartNumber=part.number, Body=_Range(fd, part), **checksum, **open_upload
@@ -142,7 +132,7 @@ def _send_parts(upload: Upload, fd: int, rung: Rung, parts: list[_Part]) -> None
     if rung is CRC64NVME:
         whole["ChecksumCRC64NVME"] = str(upload.manifest.stored.crc64nvme)
     try:
-        sent = _in_parallel(send_part, parts)
+        sent = in_parallel(send_part, parts)
         upload.before_commit()
         upload.client.call(
             "complete_multipart_upload",
@@ -159,19 +149,7 @@ def _send_parts(upload: Upload, fd: int, rung: Rung, parts: list[_Part]) -> None
         raise
 
 
-def _in_parallel(work: Callable[[_Part], dict[str, Any]], parts: list[_Part]) -> list[dict[str, Any]]:
-    """Results in the order of `parts`. The first failure is raised, once the requests under way have ended."""
-    pool = ThreadPoolExecutor(PARALLEL)
-    try:
-        futures = [pool.submit(work, part) for part in parts]
-        for future in as_completed(futures):
-            future.result()
-        return [future.result() for future in futures]
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _sums(upload: Upload, fd: int, rung: Rung, parts: list[_Part]) -> Callable[[_Part], str]:
+def _sums(upload: Upload, fd: int, rung: Rung, parts: list[Part]) -> Callable[[Part], str]:
     if rung is CRC64NVME:
         return lambda part: _crc64nvme(fd, part)
     stored = upload.manifest.stored.digest
@@ -189,7 +167,7 @@ def _sums(upload: Upload, fd: int, rung: Rung, parts: list[_Part]) -> Callable[[
     return sums.__getitem__
 
 
-def _crc64nvme(fd: int, part: _Part) -> str:
+def _crc64nvme(fd: int, part: Part) -> str:
     value, body = 0, _Range(fd, part)
     while chunk := body.read(_CHUNK):
         value = digest.checksums.crc64nvme(chunk, value)
@@ -206,7 +184,7 @@ def _changed(upload: Upload, difference: str) -> StoreError:
 class _Range(io.RawIOBase):
     """One part of the file, as a file. Threads share the descriptor, since each read names its place."""
 
-    def __init__(self, fd: int, part: _Part) -> None:
+    def __init__(self, fd: int, part: Part) -> None:
         self._fd, self._part, self._at = fd, part, 0
 
     def readable(self) -> bool:

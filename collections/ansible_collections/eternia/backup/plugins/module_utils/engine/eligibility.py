@@ -1,0 +1,98 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether a backup may be restored: what its manifests say of its copies, and what the operator allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import verify
+from .config import Config
+from .errors import DamagedError, RefusedError, StoreError
+from .manifest import Manifest
+from .recovery import Outcome, Request
+from .selection import Candidate
+from .stores.base import Copy, Store
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The candidate of a selection that is to be tried, its copies with the manifest that each is held against."""
+
+    candidate: Candidate
+    copies: tuple[tuple[Store, Copy, Manifest | None], ...] = ()
+
+    @property
+    def manifest(self) -> Manifest | None:
+        return self.copies[0][2] if self.copies else None
+
+
+def require_kind(config: Config, candidate: Candidate) -> None:
+    if config.source not in ("auto", candidate.kind):
+        raise RefusedError(
+            f"{candidate.title} is a backup of a {candidate.kind}, and source says that this host has a "
+            f"{config.source}. Choose another backup, or correct source."
+        )
+
+
+def examine(config: Config, request: Request, candidate: Candidate, outcome: Outcome) -> Chosen:
+    """Hold the copies of a candidate against their manifests, and against what the request allows.
+
+    Raises DamagedError where no copy is fit, RefusedError where the request has to allow it.
+    """
+    if candidate.raw is not None:
+        _require_allowed(request.allow_unverified, candidate.title, "is a copy of something damaged")
+        return Chosen(candidate)
+    copies, trouble = _with_manifests(candidate)
+    if not copies:
+        raise DamagedError(" ".join(trouble) or f"{candidate.title} is gone; only what describes it is left.")
+    for one in trouble:
+        outcome.warn(one)
+    manifest = copies[0][2]
+    if manifest is None:
+        _require_allowed(request.allow_unverified, candidate.title, "has no manifest, so nothing proves it whole")
+    elif (manifest.environment, manifest.host) != (config.environment, config.host) and not request.allow_foreign:
+        raise RefusedError(
+            f"{candidate.title} is of host {manifest.host} in {manifest.environment}; this is host {config.host} in "
+            f"{config.environment}. If it is meant to come here, allow it: allow_foreign."
+        )
+    return Chosen(candidate, tuple(copies))
+
+
+def _with_manifests(candidate: Candidate) -> tuple[list[tuple[Store, Copy, Manifest | None]], list[str]]:
+    """The copies that may be whole, each with its manifest; what speaks against the others.
+
+    A copy without a manifest of its own is held against that of another store: it is the same backup.
+    """
+    found: list[tuple[Store, Copy, Manifest | None]] = []
+    trouble = []
+    for store, copy in candidate.copies:
+        if not copy.has_manifest:
+            found.append((store, copy, None))
+            continue
+        try:
+            found.append((store, copy, verify.manifest_of(store, copy)))
+        except (DamagedError, StoreError) as exc:
+            trouble.append(str(exc))
+    known = next((manifest for _store, _copy, manifest in found if manifest is not None), None)
+    if known is None and trouble:
+        # A manifest that cannot be read makes no legacy backup of what it describes.
+        return [], trouble
+    copies = [(store, copy, manifest or known) for store, copy, manifest in found if copy.bytes is not None]
+    return sorted(copies, key=lambda one: one[1].bytes != (one[2].stored.bytes if one[2] else one[1].bytes)), trouble
+
+
+def require_plain(copy: Copy, where: str) -> None:
+    if copy.name.encoding:
+        steps = {"age": "age -d", "zst": "zstd -d"}
+        by_hand = " | ".join(steps[step] for step in reversed(copy.name.encoding))
+        raise DamagedError(
+            f"{where} is encoded ({', '.join(copy.name.encoding)}), which this version cannot undo. Do it by hand "
+            f"({by_hand}), then restore the plain file by its path."
+        )
+
+
+def _require_allowed(allowed: bool, title: str, why: str) -> None:
+    if not allowed:
+        raise RefusedError(f"{title} {why}. If it is wanted all the same, allow it: allow_unverified.")

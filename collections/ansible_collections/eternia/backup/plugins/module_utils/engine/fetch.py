@@ -1,0 +1,125 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fetch a backup into the staging beside its target, decode it, and prove it there: digest, check, facts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from . import digest, files, staging, verify
+from .eligibility import Chosen, require_plain
+from .errors import DamagedError, EngineError, NotFoundError, StoreError, TargetError
+from .files import Progress
+from .manifest import Content, Manifest
+from .recovery import Outcome
+from .selection import Candidate
+from .staging import Staged
+from .stores.base import Copy, Store
+from .target import Target
+
+# The store of a safety copy that is put back byte for byte, with nothing to hold it against.
+RAW = "raw"
+
+
+def bring(chosen: Chosen, target: Target, *, level: str, outcome: Outcome, progress: Progress) -> Staged:
+    """Bring the first copy that is whole into the target's staging, and prove it there.
+
+    Raises DamagedError where every copy is damaged or gone, StoreError where one could not be reached, TargetError.
+    """
+    if chosen.candidate.raw is not None:
+        return _bring_raw(chosen.candidate, target, outcome)
+    trouble: list[str] = []
+    kinds: set[type[EngineError]] = set()
+    for store, copy, manifest in chosen.copies:
+        try:
+            return _fetched(
+                chosen.candidate.title,
+                store,
+                copy,
+                manifest,
+                target=target,
+                level=level,
+                outcome=outcome,
+                progress=progress,
+            )
+        except (DamagedError, NotFoundError, StoreError) as exc:
+            trouble.append(str(exc))
+            kinds.add(type(exc))
+            if len(trouble) < len(chosen.copies):
+                outcome.warn(f"{exc} The copy in the next store is tried.")
+    # A store that could not be reached may hold what is whole: that is no damage.
+    error = StoreError if StoreError in kinds or not kinds <= {DamagedError, NotFoundError} else DamagedError
+    raise error(" ".join(trouble))
+
+
+def _fetched(
+    title: str,
+    store: Store,
+    copy: Copy,
+    manifest: Manifest | None,
+    *,
+    target: Target,
+    level: str,
+    outcome: Outcome,
+    progress: Progress,
+) -> Staged:
+    staging.prepare(target)
+    path = target.staging / target.real.name
+    where = store.location(copy.name)
+    require_plain(copy, where)
+    if copy.bytes is None:
+        raise NotFoundError(f"{where} is gone; only what describes it is left. Choose another backup.")
+    files.need_space(target.staging, copy.bytes)
+    try:
+        with outcome.step("fetch"):
+            store.fetch(copy, path, progress)
+        with outcome.step("prove"):
+            content, facts = _proven(path, target, manifest, where, level)
+    except OSError as exc:
+        raise TargetError(
+            f"{where} could not be brought to {path}: {files.reason(exc)}. Nothing was changed; free some space or "
+            "look at the disks, then run again."
+        ) from exc
+    return Staged(path, title, where, store.name, content, facts, manifest)
+
+
+def _bring_raw(candidate: Candidate, target: Target, outcome: Outcome) -> Staged:
+    """A safety copy of what was too damaged to be backed up: as it was, with everything beside it."""
+    raw = candidate.raw or Path()
+    path = target.staging / target.real.name
+    try:
+        with outcome.step("fetch"):
+            for suffix in target.suffixes:
+                kept = raw / target.beside(suffix).name
+                if suffix == "" or kept.exists():
+                    files.copy_file(kept, target.staging / kept.name)
+            content = digest.of_file(path, digest.preferred_algorithm())[0]
+    except OSError as exc:
+        raise StoreError(f"{raw} cannot be put back: {files.reason(exc)}. Look at it there.") from exc
+    return Staged(path, candidate.title, str(raw), RAW, content, {}, None)
+
+
+def _proven(
+    path: Path, target: Target, manifest: Manifest | None, where: str, level: str
+) -> tuple[Content, dict[str, Any]]:
+    """Compare the fetched bytes with the manifest, open and check them, and compare the facts. Raises DamagedError."""
+    algorithm = digest.preferred_algorithm() if manifest is None else manifest.content.digest.algorithm
+    try:
+        proof = verify.prove(path, target.kind, level, algorithm=algorithm)
+    except DamagedError as exc:
+        raise DamagedError(f"{where} is damaged: {exc} Choose another backup.") from exc
+    if manifest is not None:
+        content = manifest.content
+        if (proof.content.digest, proof.content.bytes) != (content.digest, content.bytes):
+            raise DamagedError(
+                f"{where} is damaged: {proof.content.bytes} bytes with {algorithm} {proof.content.digest.value}, its "
+                f"manifest says {content.bytes} bytes with {content.digest.value}. Choose another backup."
+            )
+        verify.same_facts(path, proof.facts, manifest.source)
+    elif not proof.facts.get("tables", True):
+        raise DamagedError(
+            f"{where} has no tables: the -wal file that belonged to it is missing. Choose another backup."
+        )
+    return proof.content, proof.facts

@@ -1,0 +1,148 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who has a file open. An application that does would go on writing into what a restore has put away."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import files
+from .errors import LockedError, TargetError
+from .names import DATABASE, Kind
+from .target import Target
+
+# The bytes of a database that SQLite's readers and writers lock: https://www.sqlite.org/src/file/src/os.h
+_PENDING, _BYTES = 0x40000000, 512
+_FLOCK = struct.Struct("hhqqi")
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process that has one of the target's files open; `pid` is 0 where only its lock can be seen."""
+
+    pid: int
+    command: str
+    path: str
+
+    def __str__(self) -> str:
+        who = f"process {self.pid} ({self.command})" if self.pid else "a process of another user"
+        return f"{who} has {self.path} open"
+
+
+def find(target: Target) -> list[Holder]:
+    """The processes that have the target or a companion of it open, as far as this user may see."""
+    wanted = {}
+    for suffix in target.present():
+        facts = target.beside(suffix).stat()
+        wanted[facts.st_dev, facts.st_ino] = str(target.beside(suffix))
+    # What was deleted under an application has no name to ask for: the kernel remembers the one that it had.
+    deleted = {f"{target.beside(suffix)} (deleted)" for suffix in target.suffixes}
+    found: dict[int, Holder] = {}
+    for pid, descriptor in _descriptors():
+        try:
+            facts = os.stat(descriptor)
+            path = wanted.get((facts.st_dev, facts.st_ino))
+            if path is None and facts.st_nlink == 0:
+                link = os.readlink(descriptor)
+                path = link if link in deleted else None
+        except OSError:
+            # It was closed meanwhile.
+            continue
+        if path is not None and pid not in found:
+            found[pid] = Holder(pid, _command(pid), path)
+    return sorted(found.values(), key=lambda holder: holder.pid) or _by_lock(target)
+
+
+def require_none(target: Target) -> None:
+    """Raises LockedError naming every process that has the target open."""
+    holders = find(target)
+    if holders:
+        raise LockedError(
+            f"{'; '.join(map(str, holders))}. Stop the application, then run again: what it wrote from now on would be "
+            "lost, and nothing was changed."
+        )
+
+
+@contextmanager
+def kept_out(target: Target) -> Iterator[None]:
+    """Let nobody open the database while it is replaced: who tries finds it busy. Raises LockedError, TargetError."""
+    with kept_out_of(target.kind, target.real) as locked:
+        if not locked:
+            require_none(target)
+            raise LockedError(f"A process holds a lock on {target.real}. Stop the application, then run again.")
+        yield
+
+
+@contextmanager
+def kept_out_of(kind: Kind, path: Path) -> Iterator[bool]:
+    """Lock a database file as its only writer, whatever its name will be; says whether that worked.
+
+    The lock belongs to the open file, not to the process, so that SQLite's own locks in this process do not drop it.
+    """
+    if kind != DATABASE or not path.exists():
+        yield True
+        return
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as exc:
+        raise TargetError(f"{path} cannot be opened: {files.reason(exc)}. Run as its owner, or as root.") from exc
+    try:
+        yield _lock(descriptor, fcntl.F_OFD_SETLK)
+    finally:
+        os.close(descriptor)
+
+
+def _by_lock(target: Target) -> list[Holder]:
+    """A lock on the database tells of a process whose open files only root may see."""
+    if target.kind != DATABASE:
+        return []
+    try:
+        descriptor = os.open(target.real, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return []
+    try:
+        answer = fcntl.fcntl(
+            descriptor, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _PENDING, _BYTES, 0)
+        )
+    except OSError:
+        return []
+    finally:
+        os.close(descriptor)
+    kind, _whence, _start, _length, pid = _FLOCK.unpack(answer)
+    if kind == fcntl.F_UNLCK:
+        return []
+    return [Holder(max(pid, 0), _command(pid), str(target.real))]
+
+
+def _lock(descriptor: int, command: int) -> bool:
+    try:
+        fcntl.fcntl(descriptor, command, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _PENDING, _BYTES, 0))
+    except OSError:
+        return False
+    return True
+
+
+def _descriptors() -> Iterator[tuple[int, str]]:
+    """The open files of every process that may be looked at, but this one."""
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal() and int(entry) != os.getpid():
+            try:
+                numbers = os.listdir(f"/proc/{entry}/fd")
+            except OSError:
+                # It ended, or it is another user's.
+                continue
+            yield from ((int(entry), f"/proc/{entry}/fd/{number}") for number in numbers)
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+    except OSError:
+        return "unknown"

@@ -1,0 +1,337 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bring a backup back: select → fetch → prove → keep what is there → journal → swap → check in place → clear.
+
+The live data changes by one rename, after everything that can go wrong has had its chance to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from . import (
+    catalog,
+    eligibility,
+    fetch,
+    files,
+    holders,
+    lock,
+    log,
+    names,
+    safety,
+    selection,
+    snapshot,
+    staging,
+    swap,
+    verify,
+)
+from . import target as target_
+from .clock import Clock
+from .config import Config
+from .eligibility import Chosen
+from .errors import DamagedError, EngineError, NotFoundError, RefusedError, TargetError
+from .fetch import RAW
+from .files import Progress
+from .manifest import Content, Manifest
+from .recovery import Outcome, Request
+from .selection import Selection
+from .source import Source
+from .staging import Staged
+from .target import Target
+
+T = TypeVar("T")
+
+
+def plan(config: Config, request: Request, *, clock: Clock) -> Outcome:
+    """Find out what `run` would do, reading only. Raises EngineError where it would fail for a reason seen now.
+
+    An application that has the target open is no such reason: it is stopped before the run. It is told in `holders`.
+    """
+    outcome = Outcome()
+    lock.require_free(config.storage_path)
+    found = _selected(config, request, outcome, clock)
+    target = target_.of(config, found.candidates[0].kind)
+    _require_unharmed(target, outcome)
+    target_.require_replaceable(target)
+    files.require_usable(config.storage_path)
+    outcome.target = str(target.path)
+    with outcome.step("prove"):
+        chosen = _first_whole(config, request, found, outcome, lambda one: _prove_in_store(one, outcome))
+    manifest = chosen.manifest
+    _describe(outcome, chosen, manifest)
+    outcome.before = _facts_now(target)
+    outcome.after = None if manifest is None else manifest.facts
+    outcome.unchanged = manifest is not None and _has_content(target, manifest.content)
+    if not outcome.unchanged:
+        outcome.holders = holders.find(target)
+        room = files.require_usable(target.real.parent, of=f"{target.kind}_path")
+        outcome.space_free = files.free_bytes(room)
+        files.need_space(room, outcome.space_needed)
+    else:
+        outcome.after = outcome.before
+    return outcome
+
+
+def stage(config: Config, request: Request, *, clock: Clock, progress: Progress = files.silent) -> Outcome:
+    """Fetch and prove what a later `run` is going to put into place, beside the target, which is left alone.
+
+    Raises as `run`.
+    """
+    with _begun(config, request, clock) as (attempt, outcome):
+        if not outcome.unchanged:
+            staged = attempt.bring(progress)
+            attempt.settle(staged)
+            staging.record(attempt.target, staged)
+            outcome.staged = True
+            outcome.holders = holders.find(attempt.target)
+    return outcome
+
+
+def run(config: Config, request: Request, *, clock: Clock, progress: Progress = files.silent) -> Outcome:
+    """Put a backup into place. Raises EngineError; then the target is what it was before.
+
+    LockedError where another run goes on or somebody has the target open, DamagedError where no copy is whole,
+    NotFoundError where there is no such backup, RefusedError where the request has to allow it, TargetError where the
+    target cannot be replaced.
+    """
+    with _begun(config, request, clock) as (attempt, outcome):
+        if outcome.unchanged:
+            log.info(f"{attempt.target.path} has the content of {outcome.name} already", log.RECOVERY)
+            return outcome
+        holders.require_none(attempt.target)
+        staged = attempt.bring(progress)
+        attempt.settle(staged)
+        if not outcome.unchanged:
+            attempt.replace(staged)
+    return outcome
+
+
+@contextmanager
+def _begun(config: Config, request: Request, clock: Clock) -> Iterator[tuple[_Attempt, Outcome]]:
+    """Hold both locks, settle what an earlier restore left, and know what is to be restored."""
+    outcome = Outcome()
+    files.make_private_dirs(config.storage_path)
+    with ExitStack() as held:
+        held.enter_context(lock.held(config.storage_path))
+        attempt = _Attempt(config, request, clock, outcome)
+        target_.make_directory(attempt.target)
+        held.enter_context(lock.held_target(attempt.target.real))
+        message = swap.settle(attempt.target)
+        if message is not None:
+            outcome.warnings.append(message)
+        try:
+            with outcome.step("look"):
+                attempt.look()
+            yield attempt, outcome
+        except EngineError as exc:
+            log.error(str(exc), log.RECOVERY)
+            raise
+        finally:
+            if not outcome.staged:
+                with suppress(OSError):
+                    staging.discard(attempt.target)
+
+
+class _Attempt:
+    """One restore under way: what was chosen, where it goes, and what is known of it so far."""
+
+    def __init__(self, config: Config, request: Request, clock: Clock, outcome: Outcome) -> None:
+        self._config, self._request, self._clock, self._outcome = config, request, clock, outcome
+        self._staged: Staged | None = None
+        for kind_target in target_.both(config):
+            # Asked for by name and fetched by an earlier run: no store needs to be asked again.
+            self._staged = self._staged or staging.find(kind_target, request.backup)
+            self.target = kind_target
+            if self._staged is not None:
+                return
+        self._selection = _selected(config, request, outcome, clock)
+        self.target = target_.of(config, self._selection.candidates[0].kind)
+
+    def look(self) -> None:
+        """Look at what is there, and whether it has the content already."""
+        target_.require_replaceable(self.target)
+        self._outcome.target = str(self.target.path)
+        self._outcome.kind = self.target.kind
+        self._outcome.before = _facts_now(self.target)
+        if self._staged is not None:
+            return
+        with suppress(EngineError):
+            # What speaks against it is said when it is fetched.
+            first = self._selection.candidates[0]
+            chosen = eligibility.examine(self._config, self._request, first, Outcome())
+            if chosen.manifest is not None and _has_content(self.target, chosen.manifest.content):
+                _describe(self._outcome, chosen, chosen.manifest)
+                self._outcome.unchanged, self._outcome.after = True, self._outcome.before
+
+    def bring(self, progress: Progress) -> Staged:
+        """Fetch and prove: the first candidate, or where the request may fall back the first that is whole."""
+        if self._staged is not None:
+            return self._staged
+        staging.prepare(self.target)
+        return _first_whole(
+            self._config,
+            self._request,
+            self._selection,
+            self._outcome,
+            lambda chosen: fetch.bring(
+                chosen, self.target, level=self._config.verify, outcome=self._outcome, progress=progress
+            ),
+        )
+
+    def settle(self, staged: Staged) -> None:
+        """What is known now that the bytes were proven."""
+        outcome, manifest = self._outcome, staged.manifest
+        outcome.name, outcome.location, outcome.store = staged.title, staged.location, staged.store
+        outcome.bytes, outcome.manifest = staged.content.bytes, manifest
+        outcome.created_at = _created_at(staged.title, manifest)
+        outcome.after = staged.facts
+        if manifest is None and _has_content(self.target, staged.content):
+            outcome.unchanged = True
+
+    def replace(self, staged: Staged) -> None:
+        """Keep what is there, then put the staged file into its place."""
+        outcome, target, config = self._outcome, self.target, self._config
+        holders.require_none(target)
+        with ExitStack() as held:
+            with outcome.step("safety"):
+                facts = safety.fold(target, config.verify)
+                held.enter_context(holders.kept_out(target))
+                keeping = held.enter_context(catalog.local(config).staging())
+                kept = safety.prepare(target, facts, config, staging=keeping, clock=self._clock)
+            with outcome.step("swap"):
+                self._swap(staged, kept, keeping)
+        outcome.safety = None if kept.place is None else str(kept.place)
+        with suppress(OSError):
+            safety.close_to_others(kept)
+        log.info(f"{target.path} is {outcome.name} from {outcome.location} now; before: {outcome.safety}", log.RECOVERY)
+
+    def _swap(self, staged: Staged, kept: swap.Kept, keeping: Path) -> None:
+        target = self.target
+        try:
+            target_.dress(target, staged.path)
+            files.fsync_path(staged.path)
+        except OSError as exc:
+            raise TargetError(
+                f"{staged.path} cannot be given the owner and mode of {target.path}: {files.reason(exc)}. Nothing was "
+                "changed; run as root, or as the owner."
+            ) from exc
+        journal = swap.begin(target, staged.path, backup=staged.title, kept=kept)
+        try:
+            safety.publish(kept, keeping)
+            with holders.kept_out_of(target.kind, staged.path):
+                swap.commit(target, staged.path)
+                self._check_in_place(staged)
+        except (EngineError, OSError) as exc:
+            swap.take_back(target, journal)
+            if isinstance(exc, EngineError):
+                raise
+            raise TargetError(
+                f"{target.path} could not be replaced: {files.reason(exc)}. It is as it was before. Correct the rights "
+                "there, or free some space, then run again."
+            ) from exc
+        try:
+            swap.clear(target)
+        except OSError as exc:
+            self._outcome.warn(f"{target.staging} could not be cleared: {files.reason(exc)}. The next run will.")
+
+    def _check_in_place(self, staged: Staged) -> None:
+        """Read it once more where it lies now. A raw safety copy is what it is."""
+        target = self.target
+        if staged.store == RAW:
+            return
+        found = verify.facts(target.real, target.kind)
+        size = target.real.stat().st_size
+        if found != staged.facts or size != staged.content.bytes:
+            raise DamagedError(
+                f"{target.path} is not what was put there ({size} bytes, {staged.content.bytes} expected). It is as it "
+                "was before. Look at the disk."
+            )
+
+
+def _selected(config: Config, request: Request, outcome: Outcome, clock: Clock) -> Selection:
+    """What the request may mean, of the kind that this host has."""
+    with outcome.step("select"):
+        found = selection.find(config, request.backup, now=clock.now())
+    for warning in found.warnings:
+        outcome.warn(warning)
+    eligibility.require_kind(config, found.candidates[0])
+    return found
+
+
+def _first_whole(config: Config, request: Request, found: Selection, outcome: Outcome, act: Callable[[Chosen], T]) -> T:
+    """What `act` makes of the first candidate that is whole; one that was asked for by name is the only one."""
+    for candidate in found.candidates:
+        try:
+            return act(eligibility.examine(config, request, candidate, outcome))
+        except (DamagedError, NotFoundError, RefusedError) as exc:
+            if found.by_name:
+                raise
+            outcome.warn(f"{candidate.title} is passed over, and an older backup is tried. {exc}")
+    raise DamagedError(
+        f"None of the {len(found.candidates)} backups that {request.backup} may mean is whole. "
+        f"{' '.join(outcome.warnings)} List the backups with `eternia-backup list`."
+    )
+
+
+def _prove_in_store(chosen: Chosen, outcome: Outcome) -> Chosen:
+    """Prove a copy where it lies, as far as its store can, the next one where it is damaged; that one comes first."""
+    if chosen.candidate.raw is not None or chosen.manifest is None:
+        return chosen
+    trouble = []
+    for place, (store, copy, _manifest) in enumerate(chosen.copies):
+        try:
+            eligibility.require_plain(copy, store.location(copy.name))
+            if copy.has_manifest:
+                store.prove(copy)
+            return replace(chosen, copies=chosen.copies[place:])
+        except (DamagedError, NotFoundError) as exc:
+            trouble.append(str(exc))
+            outcome.warn(str(exc))
+    raise DamagedError(" ".join(trouble))
+
+
+def _describe(outcome: Outcome, chosen: Chosen, manifest: Manifest | None) -> None:
+    candidate = chosen.candidate
+    outcome.name, outcome.kind, outcome.manifest = candidate.title, candidate.kind, manifest
+    outcome.created_at = _created_at(candidate.title, manifest)
+    if chosen.copies:
+        store, copy, _manifest = chosen.copies[0]
+        outcome.store, outcome.location = store.name, store.location(copy.name)
+        outcome.bytes_to_fetch = copy.bytes or 0
+    outcome.bytes = outcome.bytes_to_fetch if manifest is None else manifest.content.bytes
+    outcome.space_needed = outcome.bytes
+
+
+def _created_at(title: str, manifest: Manifest | None) -> str | None:
+    if manifest is not None:
+        return manifest.created_at
+    name = names.parse(Path(title).name)
+    return None if name is None else names.iso(name.created_at)
+
+
+def _require_unharmed(target: Target, outcome: Outcome) -> None:
+    message = swap.pending(target)
+    if message is not None:
+        outcome.warn(message)
+
+
+def _facts_now(target: Target) -> dict[str, Any] | None:
+    """The facts of what is there, None where it is missing or cannot be read."""
+    try:
+        return snapshot.facts(Source(target.kind, target.real))
+    except EngineError:
+        return None
+
+
+def _has_content(target: Target, content: Content) -> bool:
+    """Whether the target has this very content already, its log included."""
+    try:
+        found = snapshot.content_digest(Source(target.kind, target.real), content.digest.algorithm)
+    except EngineError:
+        return False
+    return found == content.digest

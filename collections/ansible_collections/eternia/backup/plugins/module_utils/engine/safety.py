@@ -1,0 +1,169 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The safety backup: what a restore replaces is kept first, as a backup where it is sound, byte for byte where not."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from . import catalog, digest, files, log, names, sqlite, verify
+from .clock import Clock
+from .config import Config
+from .errors import DamagedError, SourceError, StoreError
+from .manifest import Manifest, Verified
+from .names import DATABASE, BackupName
+from .pin import StirredError, pinned
+from .stores.local import LocalStore
+from .swap import Kept
+from .target import Target
+
+RAW_SUFFIX = ".raw"
+
+
+def fold(target: Target, level: str) -> dict[str, Any] | None:
+    """Check what is there, then bring a database's log into it; its facts, or None where it is not sound.
+
+    What is not sound is not touched: opening it for writing might make it worse.
+    """
+    if not target.real.exists():
+        return None
+    try:
+        if target.kind != DATABASE:
+            return verify.facts(target.real, target.kind)
+        found = _checked(target.real, level)
+        if any(target.beside(suffix).exists() for suffix in target.suffixes[1:]):
+            # As every application does that closes its last connection.
+            with closing(sqlite3.connect(target.real, isolation_level=None)) as connection:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if any(
+            target.beside(suffix).exists() and target.beside(suffix).stat().st_size for suffix in ("-wal", "-journal")
+        ):
+            return None
+        return found
+    except (SourceError, DamagedError, sqlite3.Error, OSError) as exc:
+        log.warning(f"{target.path} is not sound ({exc}); it is kept byte for byte.", log.RECOVERY)
+        return None
+
+
+def _checked(path: Path, level: str) -> dict[str, Any]:
+    try:
+        return _checked_once(path, level, may_rest=True)
+    except StirredError:
+        return _checked_once(path, level, may_rest=False)
+
+
+def _checked_once(path: Path, level: str, *, may_rest: bool) -> dict[str, Any]:
+    with pinned(path, may_rest=may_rest) as pin:
+        verify.check_open(pin.connection, path, level)
+        return {"journal_mode": pin.journal_mode, **sqlite.facts(pin.connection)}
+
+
+def prepare(target: Target, facts: dict[str, Any] | None, config: Config, *, staging: Path, clock: Clock) -> Kept:
+    """Make the safety backup in `staging`; `publish` gives it its name. `facts` are what `fold` found.
+
+    On the same filesystem it is a second name of the live file, and costs nothing. Raises StoreError.
+    """
+    present = target.present()
+    if not present:
+        return Kept(None, {}, linked=False, sound=False)
+    store = catalog.safety(config)
+    files.make_private_dirs(store.path)
+    name = _free_name(store, target, clock)
+    try:
+        if facts is not None:
+            try:
+                return _prepare_sound(target, facts, config, store=store, name=name, staging=staging, clock=clock)
+            except DamagedError as exc:
+                # It can be read, but not as what it was a moment ago: the disk. The bytes are kept as they are.
+                log.warning(str(exc), log.RECOVERY)
+                (staging / str(name)).unlink(missing_ok=True)
+        return _prepare_raw(target, store.path / f"{name}{RAW_SUFFIX}", staging / f"{name}{RAW_SUFFIX}")
+    except OSError as exc:
+        raise StoreError(
+            f"What is at {target.path} could not be kept in {store.path}: {files.reason(exc)}. Nothing was changed; "
+            "free some space or correct storage_path, then run again."
+        ) from exc
+
+
+def publish(kept: Kept, staging: Path) -> None:
+    """Give what was prepared its name. Raises StoreError."""
+    if kept.place is None:
+        return
+    try:
+        if kept.sound:
+            for name in (kept.place.name, f"{kept.place.name}{names.MANIFEST_SUFFIX}"):
+                files.commit(staging / name, kept.place.with_name(name))
+        else:
+            os.rename(staging / kept.place.name, kept.place)
+            files.fsync_path(kept.place.parent)
+    except OSError as exc:
+        raise StoreError(
+            f"The safety backup {kept.place} could not be stored: {files.reason(exc)}. Nothing was changed; correct "
+            "the rights there, then run again."
+        ) from exc
+
+
+def close_to_others(kept: Kept) -> None:
+    """What was kept by a link had the live file's owner and mode until now. Raises OSError."""
+    for path in kept.files.values():
+        os.chmod(path, 0o600)
+
+
+def _prepare_sound(
+    target: Target,
+    facts: dict[str, Any],
+    config: Config,
+    *,
+    store: LocalStore,
+    name: BackupName,
+    staging: Path,
+    clock: Clock,
+) -> Kept:
+    staged = staging / str(name)
+    linked = files.link_or_copy(target.real, staged)
+    algorithm = digest.preferred_algorithm()
+    if linked:
+        content, stored = digest.of_file(staged, algorithm)
+    else:
+        proof = verify.prove(staged, name.kind, config.verify, algorithm=algorithm)
+        verify.same_facts(staged, proof.facts, facts)
+        content, stored = proof.content, proof.stored
+    manifest = Manifest(
+        name=str(name),
+        kind=name.kind,
+        environment=config.environment,
+        host=config.host,
+        created_at=names.iso(name.created_at),
+        source={"path": str(target.path), "bytes": content.bytes, **facts},
+        content=content,
+        stored=stored,
+        verified=Verified(config.verify, names.iso(clock.now())),
+    )
+    files.write_new(staging / f"{name}{names.MANIFEST_SUFFIX}", manifest.to_json())
+    place = store.path / str(name)
+    return Kept(place, {"": place}, linked=linked, sound=True)
+
+
+def _prepare_raw(target: Target, place: Path, staged: Path) -> Kept:
+    staged.mkdir(mode=0o700)
+    present = target.present()
+    linked = [files.link_or_copy(target.beside(suffix), staged / target.beside(suffix).name) for suffix in present]
+    files.fsync_path(staged)
+    kept = {suffix: place / target.beside(suffix).name for suffix in present}
+    return Kept(place, kept, linked=all(linked), sound=False)
+
+
+def _free_name(store: LocalStore, target: Target, clock: Clock) -> BackupName:
+    second = clock.second()
+    while any(
+        os.path.lexists(store.path / f"{BackupName(second, target.kind)}{suffix}")
+        for suffix in ("", RAW_SUFFIX, *names.SIDECAR_SUFFIXES)
+    ):
+        second += timedelta(seconds=1)
+    return BackupName(second, target.kind)

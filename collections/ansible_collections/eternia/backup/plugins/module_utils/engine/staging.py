@@ -1,0 +1,103 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What lies fetched and proven beside a target, ready for the one rename that makes it live.
+
+A restore may be done in two runs: the first fetches and proves while the application still works, the second finds what
+was staged and has only the rename to do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import files, names
+from .errors import DamagedError, TargetError
+from .manifest import Content, Digest, Manifest, Parts, from_json
+from .target import Target
+
+_RECORD = "staged.json"
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A proven file beside the target. `title` is what it was asked for by name, `location` where it came from.
+
+    `manifest` is None for a legacy backup; `facts` were read from the file itself.
+    """
+
+    path: Path
+    title: str
+    location: str
+    store: str
+    content: Content
+    facts: Mapping[str, Any]
+    manifest: Manifest | None
+
+
+def prepare(target: Target) -> None:
+    """An empty staging directory beside the target, mode 0700. Only for the holder of the target's lock."""
+    try:
+        discard(target)
+        target.staging.mkdir(mode=0o700)
+    except OSError as exc:
+        raise TargetError(
+            f"{target.staging} cannot be prepared: {files.reason(exc)}. Correct the rights on {target.staging.parent}."
+        ) from exc
+
+
+def discard(target: Target) -> None:
+    """Remove what is staged. Raises OSError."""
+    if target.staging.is_symlink() or target.staging.is_file():
+        raise NotADirectoryError(f"{target.staging} is not a directory; remove it")
+    if target.staging.exists():
+        shutil.rmtree(target.staging)
+
+
+def record(target: Target, staged: Staged) -> None:
+    """Remember that it was proven, for a later run. Raises TargetError."""
+    fields = {
+        "title": staged.title,
+        "location": staged.location,
+        "store": staged.store,
+        "bytes": staged.content.bytes,
+        "digest": [staged.content.digest.algorithm, staged.content.digest.value],
+        "facts": staged.facts,
+        "manifest": None if staged.manifest is None else staged.manifest.to_json().decode(),
+        "file": staged.path.name,
+        "untouched": _untouched(staged.path),
+    }
+    try:
+        files.write_new(target.staging / _RECORD, json.dumps(fields).encode())
+        files.fsync_path(target.staging)
+    except OSError as exc:
+        raise TargetError(f"{target.staging / _RECORD} could not be written: {files.reason(exc)}.") from exc
+
+
+def find(target: Target, title: str) -> Staged | None:
+    """What an earlier run staged under this title, if nobody touched it since; anything odd counts as nothing."""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, DamagedError):
+        fields = json.loads((target.staging / _RECORD).read_bytes())
+        path = target.staging / Path(fields["file"]).name
+        if fields["title"] != title or fields["untouched"] != _untouched(path) or path.is_symlink():
+            return None
+        raw, name = fields["manifest"], names.parse(title)
+        manifest = None
+        if raw is not None and name is not None:
+            manifest = from_json(raw.encode(), name=name, where=str(target.staging / _RECORD))
+        content = Content(int(fields["bytes"]), Digest(*fields["digest"]), Parts(0, ()))
+        return Staged(path, title, fields["location"], fields["store"], content, fields["facts"], manifest)
+    return None
+
+
+def _untouched(path: Path) -> list[int]:
+    """What changes whenever somebody writes to a file, or puts another in its place."""
+    facts = os.lstat(path)
+    return [facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]

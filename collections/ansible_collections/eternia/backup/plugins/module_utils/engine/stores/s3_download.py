@@ -1,0 +1,49 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fetching one object from S3, several ranges at a time, each only of the very object that was looked at."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from .. import files
+from ..errors import StoreError
+from ..files import Progress
+from ..parts import Part, in_parallel, split
+from .s3_client import S3Client
+
+_CHUNK = 1024 * 1024
+
+
+def fetch(client: S3Client, key: str, head: dict[str, Any], target: Path, progress: Progress) -> None:
+    """Bring the object that `head` describes to the new file `target`. Raises StoreError, OSError."""
+    size = head["ContentLength"]
+    descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        # Ranges arrive in no order; the file has its size from the start.
+        os.ftruncate(descriptor, size)
+
+        def fetch_part(part: Part) -> None:
+            _fetch_part(client, key, head["ETag"], part, descriptor, progress)
+
+        in_parallel(fetch_part, [part for part in split(size) if part.bytes])
+    finally:
+        os.close(descriptor)
+
+
+def _fetch_part(client: S3Client, key: str, etag: str, part: Part, descriptor: int, progress: Progress) -> None:
+    done = 0
+    # With IfMatch an object that is replaced meanwhile is an error, not half of each.
+    with client.open(key, Range=f"bytes={part.start}-{part.start + part.bytes - 1}", IfMatch=etag) as body:
+        while chunk := body.read(min(_CHUNK, part.bytes - done)):
+            files.write_at(descriptor, chunk, part.start + done)
+            done += len(chunk)
+            progress(len(chunk))
+    if done != part.bytes:
+        raise StoreError(
+            f"{client.location(key)} ended after {done} of {part.bytes} bytes of part {part.number}. Run again; if it "
+            "stays, choose another backup."
+        )

@@ -1,0 +1,115 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The target: the live file that a restore replaces, and what SQLite may have left beside it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from . import files
+from .config import Config
+from .errors import TargetError
+from .names import DATABASE, STATE, Kind
+
+# What SQLite replays into a database that lies beside it: https://www.sqlite.org/tempfiles.html
+COMPANIONS = ("-wal", "-shm", "-journal")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the application's state lives: the path as it is configured."""
+
+    kind: Kind
+    path: Path
+
+    @cached_property
+    def real(self) -> Path:
+        """The file itself: a symbolic link at `path` stays one, and what it points to is replaced."""
+        return Path(os.path.realpath(self.path))
+
+    @property
+    def staging(self) -> Path:
+        """Where a restore prepares what comes, on the same filesystem: one rename brings it into place."""
+        return self.real.with_name(f".{self.real.name}.restore")
+
+    def beside(self, suffix: str) -> Path:
+        """The database itself ("") or a companion of it."""
+        return Path(f"{self.real}{suffix}")
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Everything that belongs to the target: "" and, of a database, its companions."""
+        return ("", *COMPANIONS) if self.kind == DATABASE else ("",)
+
+    def present(self) -> tuple[str, ...]:
+        """The suffixes of what is there."""
+        return tuple(suffix for suffix in self.suffixes if os.path.lexists(self.beside(suffix)))
+
+
+def of(config: Config, kind: Kind) -> Target:
+    """The target for backups of a kind: a database never lands on the state's path, nor the reverse."""
+    return Target(kind, config.database_path if kind == DATABASE else config.state_path)
+
+
+def both(config: Config) -> tuple[Target, Target]:
+    """The targets that the configuration knows."""
+    return of(config, DATABASE), of(config, STATE)
+
+
+def require_replaceable(target: Target) -> None:
+    """Find out, without writing, whether a rename could bring another file there. Raises TargetError."""
+    for suffix in target.present():
+        mode = target.beside(suffix).lstat().st_mode
+        if not stat.S_ISREG(mode):
+            raise TargetError(
+                f"{target.beside(suffix)} is {files.kind_of(mode)}, not a file. Look at it; move it away, or correct "
+                f"{target.kind}_path."
+            )
+    files.require_usable(target.real.parent, of=f"{target.kind}_path")
+
+
+def make_directory(target: Target) -> None:
+    """Make the directory of a target that lost everything, owned like the nearest directory that is there."""
+    directory = target.real.parent
+    nearest = files.require_usable(directory, of=f"{target.kind}_path")
+    facts = nearest.stat()
+    try:
+        missing = [step for step in (directory, *directory.parents) if not step.exists()]
+        for step in reversed(missing):
+            step.mkdir(mode=0o755)
+            os.chown(step, facts.st_uid, facts.st_gid)
+            files.fsync_path(step.parent)
+    except OSError as exc:
+        raise TargetError(
+            f"{directory} cannot be made: {files.reason(exc)}. Correct {target.kind}_path, or the rights there."
+        ) from exc
+
+
+def dress(target: Target, staged: Path) -> None:
+    """Give what comes the owner, the mode and the extended attributes (security labels, ACLs) of what is there.
+
+    Where nothing is there it belongs to the owner of the directory, and to nobody else. Raises OSError.
+    """
+    there = target.real.exists()
+    facts = (target.real if there else target.real.parent).stat()
+    owner, ours = (facts.st_uid, facts.st_gid), staged.stat()
+    if owner != (ours.st_uid, ours.st_gid) and (there or os.geteuid() == 0):
+        os.chown(staged, *owner)
+    os.chmod(staged, stat.S_IMODE(facts.st_mode) if there else 0o600)
+    for name in _attributes(target.real) if there else ():
+        os.setxattr(staged, name, os.getxattr(target.real, name))
+
+
+def _attributes(path: Path) -> list[str]:
+    try:
+        return os.listxattr(path)
+    except OSError as exc:
+        if exc.errno != errno.ENOTSUP:
+            raise
+        return []

@@ -1,0 +1,124 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: eternia_hold
+short_description: Hold a host's backups and their pruning for a while
+version_added: 0.1.0
+description:
+  - While a host is held, no backup of it is taken and nothing is pruned, whoever starts the run. The disaster recovery
+    runbook holds a host while its data is not to be trusted.
+  - A hold says who holds, why, and until when. It ends by itself.
+options:
+  state:
+    description:
+      - With V(present) the host is held. With V(absent) the hold is released.
+    type: str
+    choices: [present, absent]
+    default: present
+  who:
+    description:
+      - Who holds. Required with O(state=present).
+    type: str
+  why:
+    description:
+      - Why. Required with O(state=present).
+    type: str
+  minutes:
+    description:
+      - After how many minutes the hold ends by itself.
+    type: int
+    default: 120
+extends_documentation_fragment:
+  - eternia.backup.options
+attributes:
+  check_mode:
+    support: full
+    description: Holds and releases nothing.
+  diff_mode:
+    support: full
+    description: Shows the hold before and after.
+author:
+  - The Eternia maintainers (@eternia)
+seealso:
+  - module: eternia.backup.eternia_restore
+"""
+
+EXAMPLES = r"""
+- name: Hold the host while the disk is exchanged
+  eternia.backup.eternia_hold:
+    config: "{{ backup }}"
+    environment: production
+    base_dir: /opt/eternia
+    who: operations
+    why: the disk is exchanged
+    minutes: 240
+
+- name: Release it
+  eternia.backup.eternia_hold:
+    config: "{{ backup }}"
+    environment: production
+    base_dir: /opt/eternia
+    state: absent
+"""
+
+RETURN = r"""
+until:
+  description: When the hold ends by itself, UTC; V(null) where there is none.
+  returned: success
+  type: str
+  sample: "2026-11-22T14:00:00Z"
+"""
+
+from datetime import datetime, timedelta, timezone
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import glue
+from ..module_utils.engine import hold, names
+from ..module_utils.engine.errors import EngineError
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **glue.COMMON_OPTIONS,
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "who": {"type": "str"},
+            "why": {"type": "str"},
+            "minutes": {"type": "int", "default": 120},
+        },
+        required_if=[("state", "present", ("who", "why"))],
+        supports_check_mode=True,
+    )
+    params, now = module.params, datetime.now(timezone.utc)
+    wanted = None
+    if params["state"] == "present":
+        wanted = hold.Hold(params["who"], params["why"], now + timedelta(minutes=params["minutes"]))
+    try:
+        place = glue.configuration(module).storage_path
+        before = hold.read(place, now)
+        changed = described(before) != described(wanted)
+        if changed and not module.check_mode:
+            hold.release(place) if wanted is None else hold.put(place, wanted)
+    except EngineError as exc:
+        module.fail_json(msg=str(exc))
+    held = wanted if changed else before
+    module.exit_json(
+        changed=changed,
+        until=None if held is None else names.iso(held.until),
+        diff={"before": described(before), "after": described(wanted)},
+    )
+
+
+def described(one: hold.Hold | None) -> str:
+    """A hold in words. When it ends is no part of it: a hold that is asked for again goes on as it was."""
+    return "not held\n" if one is None else f"held by {one.who}: {one.why}\n"
+
+
+if __name__ == "__main__":
+    main()
