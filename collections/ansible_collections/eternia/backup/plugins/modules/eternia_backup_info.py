@@ -154,11 +154,11 @@ interrupted:
   sample: []
 source:
   description:
-    - With O(source=true), the kind and path of what is protected, and its facts at this moment; C(problem) where it
-      cannot be read.
+    - With O(source=true), what the application holds at this moment: kind and path, its facts, C(written_at) in seconds
+      since 1970, and C(holders), the processes that have it open. C(problem) says why it cannot be read.
   returned: success
   type: dict
-  sample: {kind: database, path: /opt/eternia/data/eternia.db, tables: {state: 1900}}
+  sample: {kind: database, path: /opt/eternia/data/eternia.db, tables: {state: 1900}, holders: []}
 newest_verified:
   description: The name of the newest verified backup; V(null) where there is none.
   returned: success
@@ -185,13 +185,11 @@ stale:
 
 from dataclasses import asdict
 from datetime import datetime, timezone
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import glue
 from ..module_utils.engine import status
-from ..module_utils.engine.config import Config
 from ..module_utils.engine.errors import EngineError
 
 
@@ -209,17 +207,8 @@ def main() -> None:
         found = status.read(config, now=datetime.now(timezone.utc), verify=module.params["verify"])
     except EngineError as exc:
         module.fail_json(msg=str(exc))
-    module.exit_json(
-        changed=False, stale=found.stale, source=live(config) if module.params["source"] else {}, **asdict(found)
-    )
-
-
-def live(config: Config) -> dict[str, Any]:
-    """What the source holds at this moment, or why it cannot be read: a loss is no failure of this module."""
-    try:
-        return status.live(config)
-    except EngineError as exc:
-        return {"problem": str(exc)}
+    live = status.live(config) if module.params["source"] else {}
+    module.exit_json(changed=False, stale=found.stale, source=live, **asdict(found))
 
 
 if __name__ == "__main__":

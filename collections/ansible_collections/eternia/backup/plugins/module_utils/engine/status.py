@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from . import catalog, hold, names, record, snapshot, source, swap, target, verify
+from . import catalog, hold, holders, names, record, snapshot, source, swap, target, verify
 from .catalog import DAMAGED, VERIFIED, Backup
 from .config import Config
-from .errors import DamagedError, StoreError, TargetError
+from .errors import DamagedError, EngineError, StoreError, TargetError
 from .names import BackupName
 from .stores.base import Copy, Store
 from .stores.s3 import S3Store
@@ -111,10 +112,30 @@ def _interrupted(live: Target) -> str | None:
 
 
 def live(config: Config) -> dict[str, Any]:
-    """What the source holds at this moment: kind, path, facts. Reads only. Raises SourceError, DamagedError."""
-    known = catalog.build([catalog.local(config)])
-    found = source.resolve(config, backed_up={backup.name.kind for backup in known})
-    return {"kind": found.kind, "path": str(found.path), **snapshot.facts(found)}
+    """What the application holds at this moment: kind, path, facts, when it was last written to, and who has it open.
+
+    Reads only. What cannot be read, or is not there, says so in `problem`.
+    """
+    try:
+        known = catalog.build([catalog.local(config)])
+        found = source.resolve(config, backed_up={backup.name.kind for backup in known})
+    except EngineError as exc:
+        return {"problem": str(exc), "holders": []}
+    where = Target(found.kind, found.path)
+    told = {"kind": found.kind, "path": str(found.path), "holders": [str(holder) for holder in holders.find(where)]}
+    try:
+        return {**told, **snapshot.facts(found), "written_at": _written_at(where)}
+    except EngineError as exc:
+        return {**told, "problem": str(exc)}
+
+
+def _written_at(where: Target) -> float:
+    """When the file or its log was last written to, in seconds since 1970."""
+    times = []
+    for suffix in ("", "-wal"):
+        with suppress(OSError):
+            times.append(where.beside(suffix).stat().st_mtime)
+    return max(times, default=0.0)
 
 
 def _backup(backup: Backup, stores: dict[str, Store], level: Literal["none", "manifest", "full"]) -> BackupStatus:
