@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,12 +36,29 @@ class Holder:
         return f"{who} has {self.path} open"
 
 
-def find(target: Target) -> list[Holder]:
-    """The processes that have the target or a companion of it open, as far as this user may see."""
+def find(target: Target, *, locked: bool = True) -> list[Holder]:
+    """The processes that have the target or a companion of it open, as far as this user may see.
+
+    With `locked` a lock on a database tells of those that cannot be seen; not for whoever holds that lock himself.
+    """
     wanted = {}
     for suffix in target.present():
         facts = target.beside(suffix).stat()
         wanted[facts.st_dev, facts.st_ino] = str(target.beside(suffix))
+    return _find(target, wanted) or (_by_lock(target) if locked else [])
+
+
+def require_none_of_old(target: Target, old: tuple[int, int] | None) -> None:
+    """Raises LockedError naming every process that opened what was there, right before it was replaced."""
+    holders = _find(target, {} if old is None else {old: f"the old {target.real}"})
+    if holders:
+        raise LockedError(
+            f"{'; '.join(map(str, holders))}: it was started while the restore went on. All is as it was before. Stop "
+            "the application, then run again."
+        )
+
+
+def _find(target: Target, wanted: Mapping[tuple[int, int], str]) -> list[Holder]:
     # What was deleted under an application has no name to ask for: the kernel remembers the one that it had.
     deleted = {f"{target.beside(suffix)} (deleted)" for suffix in target.suffixes}
     found: dict[int, Holder] = {}
@@ -57,12 +74,12 @@ def find(target: Target) -> list[Holder]:
             continue
         if path is not None and pid not in found:
             found[pid] = Holder(pid, _command(pid), path)
-    return sorted(found.values(), key=lambda holder: holder.pid) or _by_lock(target)
+    return sorted(found.values(), key=lambda holder: holder.pid)
 
 
-def require_none(target: Target) -> None:
-    """Raises LockedError naming every process that has the target open."""
-    holders = find(target)
+def require_none(target: Target, *, locked: bool = True) -> None:
+    """Raises LockedError naming every process that has the target open, as `find`."""
+    holders = find(target, locked=locked)
     if holders:
         raise LockedError(
             f"{'; '.join(map(str, holders))}. Stop the application, then run again: what it wrote from now on would be "

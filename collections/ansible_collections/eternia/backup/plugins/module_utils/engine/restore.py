@@ -23,19 +23,18 @@ from . import (
     lock,
     log,
     names,
+    placing,
     safety,
     selection,
     snapshot,
     staging,
     swap,
-    verify,
 )
 from . import target as target_
 from .clock import Clock
 from .config import Config
 from .eligibility import Chosen
-from .errors import DamagedError, EngineError, NotFoundError, RefusedError, TargetError
-from .fetch import RAW
+from .errors import DamagedError, EngineError, NotFoundError, RefusedError
 from .files import Progress
 from .manifest import Content, Manifest
 from .recovery import Outcome, Request
@@ -72,6 +71,7 @@ def plan(config: Config, request: Request, *, clock: Clock) -> Outcome:
         room = files.require_usable(target.real.parent, of=f"{target.kind}_path")
         outcome.space_free = files.free_bytes(room)
         files.need_space(room, outcome.space_needed)
+        safety.need_space(target, config)
     else:
         outcome.after = outcome.before
     return outcome
@@ -84,6 +84,7 @@ def stage(config: Config, request: Request, *, clock: Clock, progress: Progress 
     """
     with _begun(config, request, clock) as (attempt, outcome):
         if not outcome.unchanged:
+            safety.need_space(attempt.target, config)
             staged = attempt.bring(progress)
             attempt.settle(staged)
             staging.record(attempt.target, staged)
@@ -204,53 +205,11 @@ class _Attempt:
                 keeping = held.enter_context(catalog.local(config).staging())
                 kept = safety.prepare(target, facts, config, staging=keeping, clock=self._clock)
             with outcome.step("swap"):
-                self._swap(staged, kept, keeping)
+                placing.place(target, staged, kept=kept, keeping=keeping, outcome=outcome)
         outcome.safety = None if kept.place is None else str(kept.place)
         with suppress(OSError):
             safety.close_to_others(kept)
         log.info(f"{target.path} is {outcome.name} from {outcome.location} now; before: {outcome.safety}", log.RECOVERY)
-
-    def _swap(self, staged: Staged, kept: swap.Kept, keeping: Path) -> None:
-        target = self.target
-        try:
-            target_.dress(target, staged.path)
-            files.fsync_path(staged.path)
-        except OSError as exc:
-            raise TargetError(
-                f"{staged.path} cannot be given the owner and mode of {target.path}: {files.reason(exc)}. Nothing was "
-                "changed; run as root, or as the owner."
-            ) from exc
-        journal = swap.begin(target, staged.path, backup=staged.title, kept=kept)
-        try:
-            safety.publish(kept, keeping)
-            with holders.kept_out_of(target.kind, staged.path):
-                swap.commit(target, staged.path)
-                self._check_in_place(staged)
-        except (EngineError, OSError) as exc:
-            swap.take_back(target, journal)
-            if isinstance(exc, EngineError):
-                raise
-            raise TargetError(
-                f"{target.path} could not be replaced: {files.reason(exc)}. It is as it was before. Correct the rights "
-                "there, or free some space, then run again."
-            ) from exc
-        try:
-            swap.clear(target)
-        except OSError as exc:
-            self._outcome.warn(f"{target.staging} could not be cleared: {files.reason(exc)}. The next run will.")
-
-    def _check_in_place(self, staged: Staged) -> None:
-        """Read it once more where it lies now. A raw safety copy is what it is."""
-        target = self.target
-        if staged.store == RAW:
-            return
-        found = verify.facts(target.real, target.kind)
-        size = target.real.stat().st_size
-        if found != staged.facts or size != staged.content.bytes:
-            raise DamagedError(
-                f"{target.path} is not what was put there ({size} bytes, {staged.content.bytes} expected). It is as it "
-                "was before. Look at the disk."
-            )
 
 
 def _selected(config: Config, request: Request, outcome: Outcome, clock: Clock) -> Selection:

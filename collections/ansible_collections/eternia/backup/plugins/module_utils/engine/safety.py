@@ -26,6 +26,14 @@ from .target import Target
 RAW_SUFFIX = ".raw"
 
 
+def need_space(target: Target, config: Config) -> None:
+    """Refuse before anything is fetched where what is there could not be kept. Raises StoreError."""
+    present = target.present()
+    room = files.require_usable(catalog.safety(config).path)
+    if present and room.stat().st_dev != target.real.parent.stat().st_dev:
+        files.need_space(room, sum(target.beside(suffix).stat().st_size for suffix in present))
+
+
 def fold(target: Target, level: str) -> dict[str, Any] | None:
     """Check what is there, then bring a database's log into it; its facts, or None where it is not sound.
 

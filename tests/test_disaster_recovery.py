@@ -1,0 +1,233 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The runbook on the development inventory: the sample application loses its data under itself and gets it back."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from development import CHECKOUT, Checkout
+from test_dev_services import ask
+
+PLAYBOOK = [str(Path(sys.executable).with_name("ansible-playbook"))]
+RUNBOOK = "playbooks/disaster_recovery.yml"
+
+
+class Site:
+    """A home with the sample application running in it, and one backup."""
+
+    def __init__(self, services: Checkout) -> None:
+        self.services = services
+        self.home = services.home
+        self.database = services.home / "data/eternia.db"
+        self.backups = services.home / "backups/development"
+        self.environment = {
+            **os.environ,
+            "ETERNIA_HOME": str(services.home),
+            "ETERNIA_S3_PORT": str(services.s3_port),
+            "ETERNIA_APP_PORT": str(services.app_port),
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{services.s3_port}",
+        }
+
+    def play(self, playbook: str, *options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*PLAYBOOK, playbook, *options],
+            cwd=CHECKOUT,
+            env=self.environment,
+            text=True,
+            capture_output=True,
+            timeout=300,
+        )
+
+    def succeed(self, *options: str) -> str:
+        result = self.play(RUNBOOK, *options)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
+
+    def fail(self, *options: str) -> str:
+        result = self.play(RUNBOOK, *options)
+        assert result.returncode == 2, result.stdout + result.stderr
+        return " ".join((result.stdout + result.stderr).split())
+
+    def back_up(self) -> str:
+        result = self.play("playbooks/backup.yml")
+        assert result.returncode == 0, result.stdout + result.stderr
+        return max(path.name for path in self.backups.glob("eternia_backup_*.db"))
+
+    def lose(self) -> None:
+        for path in self.database.parent.glob("eternia.db*"):
+            path.unlink()
+
+    def health(self) -> str:
+        with contextlib.suppress(OSError):
+            return str(ask(self.services.app_port, "GET /health")["status"])
+        return ""
+
+    def saves(self, path: Path | None = None) -> set[int]:
+        with contextlib.closing(sqlite3.connect(f"file:{path or self.database}?mode=ro", uri=True)) as connection:
+            return {number for (number,) in connection.execute("SELECT id FROM state")}
+
+    def evidence(self) -> dict[str, Any]:
+        path = max((self.home / "reports").glob("disaster_recovery_*.json"))
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert path.with_suffix(".txt").exists()
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+
+
+@pytest.fixture
+def site(services: Checkout) -> Iterator[Site]:
+    made = Site(services)
+    services.succeed("start")
+    yield made
+    (made.backups / "hold.json").unlink(missing_ok=True)
+
+
+def in_backup(site: Site, name: str) -> set[int]:
+    with contextlib.closing(sqlite3.connect(f"file:{site.backups / name}?immutable=1", uri=True)) as connection:
+        return {number for (number,) in connection.execute("SELECT id FROM state")}
+
+
+def test_data_that_was_deleted_under_the_application_comes_back(site: Site) -> None:
+    name = site.back_up()
+    site.lose()
+    output = site.succeed("-e", "backup=latest")
+    assert "RESTORED: eternia-dev is back, healthy" in output
+    assert re.search(r"RTO +\d+\.\d s from the stop until it was healthy \(\d+\.\d s of it stopped\)", output)
+    assert re.search(r"RPO +\d+ s: the data is of 20", output)
+    assert site.health() == "healthy"
+    assert site.saves() > in_backup(site, name)
+    evidence = site.evidence()
+    assert (evidence["result"], evidence["backup"], evidence["safety_backup"]) == ("restored", name, None)
+    assert evidence["rows_after"]["state"] == len(in_backup(site, name))
+    assert 0 < evidence["downtime_seconds"] <= evidence["rto_seconds"] < evidence["seconds"]
+    steps = [step["step"] for step in evidence["steps"]]
+    assert steps == [
+        *("preflight", "hold", "fetch and prove", "stop", "restore", "start", "become healthy", "prove", "release")
+    ]
+    assert not (site.backups / "hold.json").exists()
+
+
+def test_check_mode_prints_the_plan_and_touches_nothing(site: Site) -> None:
+    name = site.back_up()
+    pid = site.services.pid("eternia")
+    output = site.succeed("-e", "backup=latest", "--check", "--diff")
+    assert "PLAN for eternia-dev (check mode: nothing was written)" in output
+    assert name in output
+    assert re.search(rf"open in +process {pid} \(\S+\) has {site.database} open", output)
+    assert site.services.pid("eternia") == pid
+    assert site.health() == "healthy"
+    assert not (site.backups / "hold.json").exists()
+    assert not list(site.database.parent.glob(".eternia.db.restore"))
+
+
+def test_an_application_that_does_not_become_healthy_gets_its_own_data_back(site: Site) -> None:
+    site.back_up()
+    before = site.saves()
+    message = site.fail(
+        *("-e", "backup=latest", "-e", "eternia_health_url=http://127.0.0.1:9/health", "-e", "eternia_health_seconds=2")
+    )
+    assert "FAILED: eternia-dev was not restored" in message
+    assert "Wait until the application says that it is healthy" in message
+    assert "What was there before was put back. The application was started again" in message
+    assert site.saves() >= before
+    assert site.health() == "healthy"
+    evidence = site.evidence()
+    assert evidence["result"] == "failed"
+    assert Path(evidence["safety_backup"]).exists()
+
+
+def test_an_application_that_does_not_stop_is_named_and_left_alone(site: Site) -> None:
+    site.back_up()
+    pid = site.services.pid("eternia")
+    message = site.fail(
+        *("-e", "backup=latest", "-e", '{"eternia_stop_command": ["true"]}', "-e", "eternia_stop_seconds=2")
+    )
+    assert "4. Prove that nobody has its data open any more" in message
+    assert "The data is as it was before." in message
+    assert site.services.pid("eternia") == pid
+    assert site.health() == "healthy"
+
+
+def test_a_run_that_was_killed_is_finished_by_the_next(site: Site) -> None:
+    name = site.back_up()
+    site.lose()
+    running = subprocess.Popen(
+        [*PLAYBOOK, RUNBOOK, "-e", "backup=latest"],
+        cwd=CHECKOUT,
+        env={**site.environment, "PYTHONUNBUFFERED": "1"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    assert running.stdout is not None
+    for line in running.stdout:
+        if "TASK [5. Prove" in line:
+            break
+    os.killpg(running.pid, signal.SIGKILL)
+    running.communicate()
+    assert (site.backups / "hold.json").exists()
+    deadline = time.monotonic() + 20
+    while site.health() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert "held by the disaster recovery runbook" in " ".join(site.play("playbooks/backup.yml").stdout.split())
+    assert "UNCHANGED: eternia-dev has the content of" in site.succeed("-e", "backup=latest")
+    assert site.health() == "healthy"
+    assert site.saves() > in_backup(site, name)
+    assert not (site.backups / "hold.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "Say which backup: -e backup=latest, a time such as"),
+        (("-e", "backup=latest", "-e", "runbook_confirm=true"), "Confirm it with -e confirm=development"),
+        (("-e", "backup=latest", "-e", "runbook_confirm=true", "-e", "confirm=yes"), "Confirm it with"),
+        (("-e", "backup=eternia_backup_20200101_000000.db"), "There is no backup eternia_backup_20200101_000000.db"),
+        (("-e", "backup=yesterday"), "'yesterday' is no backup. Give latest, a time"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_stops(site: Site, options: tuple[str, ...], message: str) -> None:
+    site.back_up()
+    pid = site.services.pid("eternia")
+    assert message in site.fail(*options)
+    assert site.services.pid("eternia") == pid
+    assert site.health() == "healthy"
+
+
+def test_the_manual_way_works_as_it_is_written(site: Site) -> None:
+    """The lines of the document, with this machine's places in them."""
+    name = site.back_up()
+    site.lose()
+    document = (CHECKOUT / "docs/disaster-recovery.md").read_text()
+    (script,) = re.findall(r"```sh\n(systemctl stop.*?)```", document, re.S)
+    services = f"{sys.executable} {CHECKOUT}/scripts/dev_services.py"
+    script = script.replace("/opt/eternia/data", str(site.database.parent)).replace("systemctl", services)
+    script = re.sub(r"/backups/eternia_backup_\d+_\d+\.db", str(site.backups / name), script)
+    script = script.replace("chown eternia:eternia", f"chown {os.getuid()}:{os.getgid()}")
+    script = re.sub(r"(stop|start) eternia", r"\1", script).replace("mv eternia.db*", "mv -f eternia.db*")
+    # Everything was deleted: there is nothing to move away.
+    site.database.touch()
+    if not any(Path(folder, "sqlite3").exists() for folder in os.environ["PATH"].split(os.pathsep)):
+        print("Without the sqlite3 command: that line is left out.")
+        script = re.sub(r"^sqlite3 .*$", "", script, flags=re.M)
+    result = subprocess.run(
+        ["bash", "-euc", script], env=site.environment, text=True, capture_output=True, timeout=60, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert site.health() == "healthy"
+    assert site.saves() >= in_backup(site, name)
