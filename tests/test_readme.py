@@ -30,6 +30,13 @@ EXPECTED = {
     'eval "$(make env)"': "",
     "make down": "stopped",
     "make up": "started",
+    "rm data/eternia.db*": "",
+    ".venv/bin/ansible-playbook playbooks/disaster_recovery.yml -e backup=latest": "RESTORED: eternia-dev is back",
+    ".venv/bin/python scripts/restore_backup.py list": "eternia_backup_",
+    ".venv/bin/python scripts/restore_backup.py verify": "",
+    ".venv/bin/python scripts/restore_backup.py download latest --to .dev": "eternia_backup_",
+    ".venv/bin/python scripts/restore_backup.py restore latest --check": "eternia_backup_",
+    ".venv/bin/ansible-playbook playbooks/restore_drill.yml": "eternia-dev",
     # There is no such host here: what can be run of it is that Ansible finds the play and the host.
     ".venv/bin/ansible-playbook -i inventories/production playbooks/backup.yml": "eternia-production",
 }
@@ -71,7 +78,7 @@ def output_of(directory: Path, command: str) -> str:
 
 def shape(line: str) -> str:
     """A line without what differs from run to run: digests, paths, numbers."""
-    return re.sub(r"\d+(\.\d+)?", "#", re.sub(r"blake3 [0-9a-f]+|/\S*/backups", "", line)).strip()
+    return re.sub(r"\d+(\.\d+)?", "#", re.sub(r"blake3 [0-9a-f]+|/\S*/(?:backups|data)", "", line)).strip()
 
 
 def test_every_make_target_that_is_named_exists() -> None:
@@ -93,11 +100,14 @@ def test_every_command_does_what_the_readme_says(newcomer: Path) -> None:
         printed[command] = output_of(newcomer, command + INSTEAD.get(command, ""))
         assert EXPECTED[command] in printed[command], printed[command]
 
-    (shown,) = re.findall(r"```text\n(DONE.*?)```", README, re.S)
-    assert [shape(line) for line in shown.splitlines()] == [shape(line) for line in _summary(printed["make backup"])]
+    runbook = next(command for command in commands if "disaster_recovery" in command)
+    for first, command in (("DONE", "make backup"), ("RESTORED", runbook)):
+        (shown,) = re.findall(rf"```text\n({first}.*?)```", README, re.S)
+        real = _summary(printed[command], first)[: len(shown.splitlines())]
+        assert [shape(line) for line in shown.splitlines()] == [shape(line) for line in real]
 
     names = {path.name for path in newcomer.iterdir()} - {path.partition("/")[0] for path in tracked()}
-    assert names <= {".venv", ".dev", "data", "logs", "backups"}
+    assert names <= {".venv", ".dev", "data", "logs", "backups", "reports"}
     _prove_with_other_tools(newcomer)
 
 
@@ -107,8 +117,8 @@ def test_a_second_run_takes_a_second_backup_and_sends_it(newcomer: Path) -> None
     assert len(set(re.findall(r"in S3 +(s3://\S+)", text))) == 2
 
 
-def _summary(text: str) -> list[str]:
-    lines = text[text.index("DONE") :].splitlines()
+def _summary(text: str, first: str) -> list[str]:
+    lines = text[text.index(first) :].splitlines()
     return lines[: next(number for number, line in enumerate(lines) if not line.strip())]
 
 

@@ -119,13 +119,17 @@ backups:
           type: int
           sample: 1048576
         verified:
-          description: Whether its manifest lies beside it and no check found a problem.
+          description: Whether its manifest lies beside it and no check found it damaged.
           type: bool
           sample: true
         problem:
           description: What a check found; V(null) where it found nothing or did not look.
           type: str
           sample: null
+        damaged:
+          description: Whether that is damage, and not a store that did not answer.
+          type: bool
+          sample: false
 unlisted:
   description: The stores that could not be listed, each with the reason. What else is returned is about the others.
   returned: success
@@ -154,8 +158,8 @@ interrupted:
   sample: []
 source:
   description:
-    - With O(source=true), what the application holds at this moment: kind and path, its facts, C(written_at) in seconds
-      since 1970, and C(holders), the processes that have it open. C(problem) says why it cannot be read.
+    - With O(source=true), what the application holds at this moment. That is its kind and path, its facts, C(written_at)
+      in seconds since 1970, and C(holders), the processes that have it open. C(problem) says why it cannot be read.
   returned: success
   type: dict
   sample: {kind: database, path: /opt/eternia/data/eternia.db, tables: {state: 1900}, holders: []}

@@ -150,26 +150,36 @@ def process(script: str, *arguments: Any) -> Iterator[subprocess.Popen[str]]:
 
 # What a run does to the disk, call by call.
 CALLS = (
-    *("open", "mkdir", "copy_file_range", "ftruncate", "pwrite", "fsync"),
-    *("link", "replace", "rename", "unlink", "rmdir"),
+    *("open", "mkdir", "copy_file_range", "ftruncate", "truncate", "pwrite", "fsync", "fdatasync"),
+    *("chmod", "chown", "setxattr", "link", "replace", "rename", "unlink", "rmdir"),
 )
 
 
-def at_call(step: int, fault: Callable[[str], None], patch: Callable[[object, str, Any], None] = setattr) -> None:
-    """Let the `step`-th call that goes to the disk, counted over all of CALLS, meet `fault`.
+def at_call(
+    step: int,
+    fault: Callable[[str], None],
+    patch: Callable[[object, str, Any], None] = setattr,
+    *,
+    lasting: bool = False,
+) -> None:
+    """Let the `step`-th call that goes to the disk, counted over all of CALLS, meet `fault`; if `lasting` all later too.
 
-    A write gets half-way first. Nothing is waited for: what is tested is not the disk. Before Python 3.11 pathlib has
-    calls of its own, which are not counted.
+    A write gets half-way first. `fault` is told the call, `create` for an `open` that makes a file. Nothing is waited
+    for: what is tested is not the disk. Before Python 3.11 pathlib has calls of its own, which are not counted.
     """
     count = itertools.count(1)
 
     def faulty(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **keywords: Any) -> Any:
-            if next(count) == step:
+            now = next(count)
+            if now == step or (lasting and now > step):
                 if name == "pwrite":
                     real(arguments[0], arguments[1][: len(arguments[1]) // 2], arguments[2])
-                fault(name)
-            return None if name == "fsync" else real(*arguments, **keywords)
+                if name == "copy_file_range":
+                    with suppress(OSError):
+                        real(*arguments[:2], arguments[2] // 2, *arguments[3:])
+                fault("create" if name == "open" and arguments[1] & os.O_CREAT else name)
+            return None if name in ("fsync", "fdatasync") else real(*arguments, **keywords)
 
         return call
 

@@ -301,6 +301,36 @@ def test_what_is_damaged_takes_no_place_of_what_is_good(config, damage):
     assert (config.storage_path / good).exists()
 
 
+def test_drilled_backups_stay_first_and_are_read_before_others_go(tmp_path):
+    config = four_backups(tmp_path, minimum_kept=2)
+    for name in NAMES[:2]:
+        (config.storage_path / f"{name}.drilled.json").touch()
+    planned = prune.plan(config, now=NOW)
+    kept = {str(one.decision.copy.name): one.decision.reasons for one in planned.verdicts if one.decision.keep}
+    assert kept == {
+        NAMES[3]: ("newest verified", "one of the 2 that always stay", "last 1 of 1"),
+        NAMES[1]: ("one of the 2 that always stay (drilled)",),
+    }
+    # The one that would take the place is not whole: the next drilled one takes it.
+    os.truncate(config.storage_path / NAMES[1], 4096)
+    outcome = prune.run(config, now=NOW)
+    assert [NAMES[1] in warning for warning in outcome.warnings] == [True]
+    assert listed(config) == sorted([*with_manifests([NAMES[0], NAMES[3]]), f"{NAMES[0]}.drilled.json"])
+
+
+def test_a_mark_goes_with_its_backup(both, object_store):
+    newest = "eternia_backup_20261126_120000.db"
+    client, where = object_store.client(), {"Bucket": both.cloud.bucket}
+    for name in [*NAMES, newest]:
+        (both.storage_path / f"{name}.drilled.json").touch()
+        client.put_object(**where, Key=f"{both.cloud.prefix}/{name}.drilled.json", Body=b"")
+    prune.run(both, now=NOW)
+    left = sorted([*with_manifests([newest]), f"{newest}.drilled.json"])
+    assert listed(both) == left
+    keys = client.list_objects_v2(**where, Prefix=f"{both.cloud.prefix}/eternia_backup_2")["Contents"]
+    assert [Path(one["Key"]).name for one in keys] == left
+
+
 def test_a_store_that_refuses_says_what_went_before_it(both, object_store, credentials_file):
     reading = replace(both, cloud=replace(both.cloud, credentials_file=credentials_file(object_store.reader)))
     message = r"^Deleting s3://.*: access denied .* Removed before it: 4\.$"

@@ -208,6 +208,42 @@ CASES: dict[str, tuple[Policy, str]] = {
         - eternia_backup_20261117_120000.db        | no keep rule wants it
         """,
     ),
+    "drilled ones first, behind the newest": (
+        Policy(None, minimum_kept=3),
+        """
+        + eternia_backup_20261122_120000.db         | newest verified; one of the 3 that always stay
+        - eternia_backup_20261121_120000.db         | no keep rule wants it
+        + eternia_backup_20261120_120000.db drilled | one of the 3 that always stay (drilled)
+        + eternia_backup_20251119_120000.db drilled | one of the 3 that always stay (drilled)
+        - eternia_backup_20251118_120000.db drilled | no keep rule wants it
+        """,
+    ),
+    "places that no drilled one takes": (
+        Policy(None, minimum_kept=3),
+        """
+        + eternia_backup_20261122_120000.db drilled | newest verified; one of the 3 that always stay (drilled)
+        + eternia_backup_20261121_120000.db         | one of the 3 that always stay
+        - eternia_backup_20261120_120000.db         | no keep rule wants it
+        + eternia_backup_20261119_120000.db drilled | one of the 3 that always stay (drilled)
+        """,
+    ),
+    "a mark takes no place of what is verified": (
+        Policy(None, minimum_kept=2),
+        """
+        + eternia_backup_20261122_230000.db drilled        | from the future: check the clock
+        + eternia_backup_20261122_120000.db                | newest verified; one of the 2 that always stay
+        + eternia_backup_20261121_120000.db                | one of the 2 that always stay
+        - eternia_backup_20261120_120000.db drilled lost   | no keep rule wants it
+        - eternia_backup_20261119_120000.db drilled legacy | no keep rule wants it
+        """,
+    ),
+    "where the newest alone always stays, a drill changes nothing": (
+        NONE,
+        """
+        + eternia_backup_20261122_120000.db         | newest verified
+        - eternia_backup_20261121_120000.db drilled | no keep rule wants it
+        """,
+    ),
     "a manifest without data proves nothing": (
         NONE,
         """
@@ -250,7 +286,8 @@ def read(line: str) -> Decision:
     (sign, text, *special), reasons = line.split("|")[0].split(), line.split("|")[1].split(";")
     name = parse(text)
     assert name is not None, text
-    copy = Copy(name, None if "lost" in special else 4096, "legacy" not in special, "pinned" in special)
+    size = None if "lost" in special else 4096
+    copy = Copy(name, size, "legacy" not in special, "pinned" in special, "drilled" in special)
     return Decision(copy, sign == "+", tuple(reason.strip() for reason in reasons))
 
 
@@ -306,11 +343,13 @@ moments = st.sampled_from(
     + [start + steps * step for start in AWKWARD for step in STEPS for steps in range(-2, 3)]
 )
 kinds_and_encodings = st.sampled_from([(DATABASE, ()), (DATABASE, ("zst",)), (DATABASE, ("zst", "age")), (STATE, ())])
-sizes_manifests_pins = st.sampled_from(
-    [(4096, True, False)] * 3 + [(4096, False, False), (None, True, False), (4096, True, True), (None, False, True)]
+sizes_manifests_pins_drills = st.sampled_from(
+    [(4096, True, False, False)] * 3
+    + [(4096, True, False, True)] * 2
+    + [(4096, False, False, True), (None, True, False, False), (4096, True, True, False), (None, False, True, False)]
 )
 histories = st.lists(
-    st.tuples(moments, kinds_and_encodings, sizes_manifests_pins).map(
+    st.tuples(moments, kinds_and_encodings, sizes_manifests_pins_drills).map(
         lambda drawn: Copy(BackupName(drawn[0], *drawn[1]), *drawn[2])
     ),
     max_size=16,
@@ -337,9 +376,10 @@ def kept(copies: Iterable[Copy], policy: Policy, now: datetime) -> set[BackupNam
     return {one.copy.name for one in apply_policy(copies, policy, now) if one.keep}
 
 
-def verified(copies: Iterable[Copy], kind: str, now: datetime) -> list[BackupName]:
+def verified(copies: Iterable[Copy], kind: str, now: datetime) -> list[Copy]:
     past = [copy for copy in copies if copy.name.kind == kind and copy.name.created_at <= now]
-    return sorted((copy.name for copy in past if copy.has_manifest and copy.bytes is not None), reverse=True)
+    found = [copy for copy in past if copy.has_manifest and copy.bytes is not None]
+    return sorted(found, key=lambda copy: copy.name, reverse=True)
 
 
 @in_every_history
@@ -356,7 +396,10 @@ def test_what_is_never_removed(copies: list[Copy], policy: Policy, now: datetime
     assert stay >= {copy.name for copy in copies if copy.pinned or copy.name.created_at > now}
     for kind in (DATABASE, STATE):
         proven = verified(copies, kind, now)
-        assert stay >= set(proven[: policy.minimum_kept])
+        assert stay >= {copy.name for copy in proven[:1]}
+        assert len(stay & {copy.name for copy in proven}) >= min(policy.minimum_kept, len(proven))
+        preferred = [*(copy for copy in proven[1:] if copy.drilled), *(copy for copy in proven[1:] if not copy.drilled)]
+        assert stay >= {copy.name for copy in preferred[: policy.minimum_kept - 1]}
         if len(proven) < policy.minimum_kept:
             assert stay >= {copy.name for copy in copies if copy.name.kind == kind}
 
@@ -368,7 +411,7 @@ def test_what_each_rule_keeps(copies: list[Copy], policy: Policy, now: datetime)
         age = timedelta(days=policy.retention_days or timedelta.max.days)
         assert stay >= {copy.name for copy in copies if now - copy.name.created_at <= age}
     for kind in (DATABASE, STATE):
-        proven = verified(copies, kind, now)
+        proven = [copy.name for copy in verified(copies, kind, now)]
         assert stay >= set(proven[: policy.keep_last])
         for count, bucket in (
             (policy.keep_hourly, lambda at: (at.date(), at.hour)),
@@ -379,6 +422,16 @@ def test_what_each_rule_keeps(copies: list[Copy], policy: Policy, now: datetime)
         ):
             newest = {bucket(name.created_at): name for name in reversed(proven)}
             assert stay >= set(sorted(newest.values(), reverse=True)[:count])
+
+
+@in_every_history
+def test_a_drill_decides_nothing_but_the_places_that_always_stay(
+    copies: list[Copy], policy: Policy, now: datetime
+) -> None:
+    nobody = [replace(copy, drilled=False) for copy in copies]
+    everybody = [replace(copy, drilled=True) for copy in copies]
+    assert kept(nobody, policy, now) == kept(everybody, policy, now)
+    assert kept(copies, replace(policy, minimum_kept=1), now) == kept(nobody, replace(policy, minimum_kept=1), now)
 
 
 @in_every_history

@@ -167,6 +167,14 @@ def test_what_the_backup_to_come_supersedes_is_not_planned(keeps_one):
     assert sent(act(backup.run, keeps_one, 1)) == [name_of(1)]
 
 
+def test_a_drill_of_the_copy_on_the_disk_makes_none_wanted_in_s3(keeps_one):
+    for day in (1, 2):
+        assert sent(act(backup.run, keeps_one, day)) == [name_of(day)]
+    (keeps_one.storage_path / f"{name_of(0)}.drilled.json").touch()
+    config = replace(keeps_one, policy=replace(keeps_one.policy, minimum_kept=2))
+    assert sent(act(backup.run, config, 3)) == [name_of(3)]
+
+
 def test_the_plan_counts_the_backup_that_is_to_come(keeps_one):
     config = keeps_one
     with closing(connect(config.database_path)) as application:

@@ -17,7 +17,23 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from . import catalog, digest, files, hold, lock, log, names, record, send, snapshot, source, swap, target, verify
+from . import (
+    catalog,
+    digest,
+    files,
+    hold,
+    lock,
+    log,
+    names,
+    record,
+    scratch,
+    send,
+    snapshot,
+    source,
+    swap,
+    target,
+    verify,
+)
 from .clock import Clock
 from .config import Config
 from .errors import DamagedError, EngineError, StoreError
@@ -105,6 +121,7 @@ def run(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcom
         hold.require_none(config.storage_path, clock.now())
         for live in target.both(config):
             swap.tidy(live)
+        scratch.tidy(config.storage_path)
         # That the last run went well is no longer the last word, whatever becomes of this one.
         record.withdraw(config.storage_path)
         staging = held.enter_context(local.staging())

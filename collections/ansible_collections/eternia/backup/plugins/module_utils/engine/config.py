@@ -83,7 +83,7 @@ def parse(block: Any, *, environment: str, host: str, base_dir: str | None) -> C
         raise ConfigError("host is empty; give the name that tells this host from the others.")
     if base_dir is not None and not Path(base_dir).is_absolute():
         raise ConfigError(f"base_dir is {base_dir!r}; it must be an absolute path on the host.")
-    reader = _Reader("backup", block, _KEYS)
+    reader = Reader("backup", block, _KEYS)
     return Config(
         environment=environment,
         host=host,
@@ -105,7 +105,7 @@ def _legacy_paths(base_dir: str | None) -> tuple[Path, ...]:
     return () if base_dir is None else (Path(base_dir, "data/backups"), Path(base_dir, "logs/backups"))
 
 
-def _policy(reader: _Reader) -> Policy:
+def _policy(reader: Reader) -> Policy:
     retention = reader.block("retention", _KEEP_RULES)
     keep = {rule: retention.whole(rule, 0) for rule in _KEEP_RULES}
     # With keep rules and no word about days, the rules alone decide.
@@ -117,7 +117,7 @@ def _policy(reader: _Reader) -> Policy:
     )
 
 
-def _cloud(reader: _Reader, environment: str, base_dir: str | None) -> S3Settings | None:
+def _cloud(reader: Reader, environment: str, base_dir: str | None) -> S3Settings | None:
     enabled = reader.boolean("enabled", False)
     reader.choice("provider", ("aws",), "aws")
     settings = S3Settings(
@@ -138,7 +138,7 @@ def _cloud(reader: _Reader, environment: str, base_dir: str | None) -> S3Setting
     return settings if enabled else None
 
 
-class _Reader:
+class Reader:
     """Takes the values of one block by their keys; refuses a key that is not among the known ones."""
 
     def __init__(self, where: str, block: Any, known: tuple[str, ...]) -> None:
@@ -159,8 +159,8 @@ class _Reader:
     def has(self, key: str) -> bool:
         return self._block.get(key) is not None
 
-    def block(self, key: str, known: tuple[str, ...]) -> _Reader:
-        return _Reader(f"{self._where}.{key}", self._take(key), known)
+    def block(self, key: str, known: tuple[str, ...]) -> Reader:
+        return Reader(f"{self._where}.{key}", self._take(key), known)
 
     def boolean(self, key: str, default: bool) -> bool:
         value = self._take(key, default)

@@ -61,6 +61,14 @@ def of_stream(stream: BinaryIO, algorithm: str) -> tuple[Digest, int]:
     return Digest(algorithm, hasher.hexdigest()), size
 
 
+def of_whole(path: Path, algorithm: str) -> Content:
+    """Describe a plain file that is only going to be compared: without the digests of its parts."""
+    hasher = new(algorithm)
+    for chunk in _chunks(path, 0, path.stat().st_size):
+        hasher.update(chunk)
+    return Content(path.stat().st_size, Digest(algorithm, hasher.hexdigest()), Parts(0, ()))
+
+
 def of_file(path: Path, algorithm: str) -> tuple[Content, Stored]:
     """Describe a plain file: as content, with the digest of each part, and as stored, with S3's checksum.
 
@@ -71,7 +79,7 @@ def of_file(path: Path, algorithm: str) -> tuple[Content, Stored]:
     part = part_bytes(size)
     with ThreadPoolExecutor(max_workers=_THREADS) as pool:
         parts = pool.map(lambda start: _of_range(path, algorithm, start, part), range(0, size, part))
-        value, checksum = _of_whole(path, algorithm)
+        value, checksum = _whole_and_checksum(path, algorithm)
         digest = Digest(algorithm, value)
         return Content(size, digest, Parts(part, tuple(parts))), Stored(size, digest, checksum)
 
@@ -83,7 +91,7 @@ def _of_range(path: Path, algorithm: str, start: int, length: int) -> str:
     return str(hasher.hexdigest())
 
 
-def _of_whole(path: Path, algorithm: str) -> tuple[str, str | None]:
+def _whole_and_checksum(path: Path, algorithm: str) -> tuple[str, str | None]:
     """The digest and S3's checksum, in one reading."""
     hasher, value = new(algorithm), 0
     for chunk in _chunks(path, 0, path.stat().st_size):

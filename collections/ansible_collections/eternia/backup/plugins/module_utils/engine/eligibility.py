@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from . import verify
 from .config import Config
-from .errors import DamagedError, RefusedError, StoreError
+from .errors import DamagedError, EngineError, NotFoundError, RefusedError, StoreError
 from .manifest import Manifest
 from .recovery import Outcome, Request
 from .selection import Candidate
@@ -46,9 +47,9 @@ def examine(config: Config, request: Request, candidate: Candidate, outcome: Out
         return Chosen(candidate)
     copies, trouble = _with_manifests(candidate)
     if not copies:
-        raise DamagedError(" ".join(trouble) or f"{candidate.title} is gone; only what describes it is left.")
+        raise together(trouble or [DamagedError(f"{candidate.title} is gone; only what describes it is left.")])
     for one in trouble:
-        outcome.warn(one)
+        outcome.warn(str(one))
     manifest = copies[0][2]
     if manifest is None:
         _require_allowed(request.allow_unverified, candidate.title, "has no manifest, so nothing proves it whole")
@@ -60,13 +61,19 @@ def examine(config: Config, request: Request, candidate: Candidate, outcome: Out
     return Chosen(candidate, tuple(copies))
 
 
-def _with_manifests(candidate: Candidate) -> tuple[list[tuple[Store, Copy, Manifest | None]], list[str]]:
+def together(trouble: Sequence[EngineError]) -> EngineError:
+    """What speaks against every copy, as one error: damage only where all of it is known to be damaged or gone."""
+    lost = all(isinstance(one, (DamagedError, NotFoundError)) for one in trouble)
+    return (DamagedError if lost else StoreError)(" ".join(map(str, trouble)))
+
+
+def _with_manifests(candidate: Candidate) -> tuple[list[tuple[Store, Copy, Manifest | None]], list[EngineError]]:
     """The copies that may be whole, each with its manifest; what speaks against the others.
 
     A copy without a manifest of its own is held against that of another store: it is the same backup.
     """
     found: list[tuple[Store, Copy, Manifest | None]] = []
-    trouble = []
+    trouble: list[EngineError] = []
     for store, copy in candidate.copies:
         if not copy.has_manifest:
             found.append((store, copy, None))
@@ -74,12 +81,17 @@ def _with_manifests(candidate: Candidate) -> tuple[list[tuple[Store, Copy, Manif
         try:
             found.append((store, copy, verify.manifest_of(store, copy)))
         except (DamagedError, StoreError) as exc:
-            trouble.append(str(exc))
+            trouble.append(exc)
     known = next((manifest for _store, _copy, manifest in found if manifest is not None), None)
     if known is None and trouble:
         # A manifest that cannot be read makes no legacy backup of what it describes.
         return [], trouble
-    copies = [(store, copy, manifest or known) for store, copy, manifest in found if copy.bytes is not None]
+    copies = []
+    for store, copy, manifest in found:
+        if manifest is not None and known is not None and manifest.content.digest != known.content.digest:
+            trouble.append(DamagedError(f"{store.location(copy.name)} is another backup under the same name."))
+        elif copy.bytes is not None:
+            copies.append((store, copy, manifest or known))
     return sorted(copies, key=lambda one: one[1].bytes != (one[2].stored.bytes if one[2] else one[1].bytes)), trouble
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from . import digest, files, staging, verify
-from .eligibility import Chosen, require_plain
+from .eligibility import Chosen, require_plain, together
 from .errors import DamagedError, EngineError, NotFoundError, StoreError, TargetError
 from .files import Progress
 from .manifest import Content, Manifest
@@ -30,8 +30,7 @@ def bring(chosen: Chosen, target: Target, *, level: str, outcome: Outcome, progr
     """
     if chosen.candidate.raw is not None:
         return _bring_raw(chosen.candidate, target, outcome)
-    trouble: list[str] = []
-    kinds: set[type[EngineError]] = set()
+    trouble: list[EngineError] = []
     for store, copy, manifest in chosen.copies:
         try:
             return _fetched(
@@ -45,13 +44,10 @@ def bring(chosen: Chosen, target: Target, *, level: str, outcome: Outcome, progr
                 progress=progress,
             )
         except (DamagedError, NotFoundError, StoreError) as exc:
-            trouble.append(str(exc))
-            kinds.add(type(exc))
+            trouble.append(exc)
             if len(trouble) < len(chosen.copies):
                 outcome.warn(f"{exc} The copy in the next store is tried.")
-    # A store that could not be reached may hold what is whole: that is no damage.
-    error = StoreError if StoreError in kinds or not kinds <= {DamagedError, NotFoundError} else DamagedError
-    raise error(" ".join(trouble))
+    raise together(trouble)
 
 
 def _fetched(
@@ -95,7 +91,7 @@ def _bring_raw(candidate: Candidate, target: Target, outcome: Outcome) -> Staged
                 kept = raw / target.beside(suffix).name
                 if suffix == "" or kept.exists():
                     files.copy_file(kept, target.staging / kept.name)
-            content = digest.of_file(path, digest.preferred_algorithm())[0]
+            content = digest.of_whole(path, digest.preferred_algorithm())
     except OSError as exc:
         raise StoreError(f"{raw} cannot be put back: {files.reason(exc)}. Look at it there.") from exc
     return Staged(path, candidate.title, str(raw), RAW, content, {}, None)
@@ -107,19 +103,19 @@ def _proven(
     """Compare the fetched bytes with the manifest, open and check them, and compare the facts. Raises DamagedError."""
     algorithm = digest.preferred_algorithm() if manifest is None else manifest.content.digest.algorithm
     try:
-        proof = verify.prove(path, target.kind, level, algorithm=algorithm)
+        found, facts = verify.prove_whole(path, target.kind, level, algorithm=algorithm)
     except DamagedError as exc:
         raise DamagedError(f"{where} is damaged: {exc} Choose another backup.") from exc
     if manifest is not None:
         content = manifest.content
-        if (proof.content.digest, proof.content.bytes) != (content.digest, content.bytes):
+        if (found.digest, found.bytes) != (content.digest, content.bytes):
             raise DamagedError(
-                f"{where} is damaged: {proof.content.bytes} bytes with {algorithm} {proof.content.digest.value}, its "
+                f"{where} is damaged: {found.bytes} bytes with {algorithm} {found.digest.value}, its "
                 f"manifest says {content.bytes} bytes with {content.digest.value}. Choose another backup."
             )
-        verify.same_facts(path, proof.facts, manifest.source)
-    elif not proof.facts.get("tables", True):
+        verify.same_facts(path, facts, manifest.source)
+    elif not facts.get("tables", True):
         raise DamagedError(
             f"{where} has no tables: the -wal file that belonged to it is missing. Choose another backup."
         )
-    return proof.content, proof.facts
+    return found, facts

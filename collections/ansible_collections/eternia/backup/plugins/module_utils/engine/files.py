@@ -10,7 +10,8 @@ import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,25 @@ def _require_directory(path: Path) -> None:
 
 def _unusable(path: Path, exc: OSError, of: str = "storage_path") -> StoreError:
     return StoreError(f"The directory {path} cannot be used: {reason(exc)}. Correct {of}, or the rights on that place.")
+
+
+@contextmanager
+def emptied(path: Path) -> Iterator[Path]:
+    """An empty directory, mode 0700, gone afterwards. Whatever a crash left there goes first. Raises StoreError."""
+    try:
+        if os.path.lexists(path):
+            if not stat.S_ISDIR(path.lstat().st_mode):
+                raise StoreError(f"{path} is not a directory. Remove it, then run again.")
+            shutil.rmtree(path)
+        path.mkdir(mode=0o700)
+    except OSError as exc:
+        raise StoreError(
+            f"{path} cannot be prepared: {reason(exc)}. Correct the rights on {path.parent}, or storage_path."
+        ) from exc
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def write_new(path: Path, data: bytes) -> None:

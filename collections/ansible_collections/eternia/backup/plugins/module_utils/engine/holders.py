@@ -41,16 +41,16 @@ def find(target: Target, *, locked: bool = True) -> list[Holder]:
 
     With `locked` a lock on a database tells of those that cannot be seen; not for whoever holds that lock himself.
     """
-    wanted = {}
+    wanted: dict[tuple[int, ...], str] = {}
     for suffix in target.present():
         facts = target.beside(suffix).stat()
         wanted[facts.st_dev, facts.st_ino] = str(target.beside(suffix))
     return _find(target, wanted) or (_by_lock(target) if locked else [])
 
 
-def require_none_of_old(target: Target, old: tuple[int, int] | None) -> None:
-    """Raises LockedError naming every process that opened what was there, right before it was replaced."""
-    holders = _find(target, {} if old is None else {old: f"the old {target.real}"})
+def require_none_of_old(target: Target, old: tuple[int, ...] | None) -> None:
+    """`old` begins with its device and inode. Raises LockedError naming every process that opened what was there, right before it was replaced."""
+    holders = _find(target, {} if old is None else {old[:2]: f"the old {target.real}"})
     if holders:
         raise LockedError(
             f"{'; '.join(map(str, holders))}: it was started while the restore went on. All is as it was before. Stop "
@@ -58,7 +58,7 @@ def require_none_of_old(target: Target, old: tuple[int, int] | None) -> None:
         )
 
 
-def _find(target: Target, wanted: Mapping[tuple[int, int], str]) -> list[Holder]:
+def _find(target: Target, wanted: Mapping[tuple[int, ...], str]) -> list[Holder]:
     # What was deleted under an application has no name to ask for: the kernel remembers the one that it had.
     deleted = {f"{target.beside(suffix)} (deleted)" for suffix in target.suffixes}
     found: dict[int, Holder] = {}

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Eternia maintainers
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One run at a time for one storage path."""
+"""One run at a time for one storage path, one drill at a time, one restore at a time."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .errors import LockedError, StoreError
 from .files import reason
 
 _NAME = ".lock"
+# A drill may take hours, and backups go on meanwhile.
+_DRILL = ".drill.lock"
 
 
 def require_free(storage_path: Path) -> None:
     """Find out, without writing, whether another run goes on. Raises as `held`."""
-    if os.path.lexists(storage_path / _NAME):
-        with _locked(storage_path / _NAME, os.O_RDONLY, taken=_taken(storage_path), place="storage_path"):
-            pass
+    _require_free(storage_path / _NAME, _taken(storage_path))
 
 
 @contextmanager
@@ -30,18 +30,24 @@ def held(storage_path: Path) -> Iterator[None]:
 
     Raises LockedError naming the process that holds it, StoreError where there can be no lock.
     """
-    with _locked(
-        storage_path / _NAME, os.O_RDWR | os.O_CREAT, taken=_taken(storage_path), place="storage_path"
-    ) as descriptor:
-        # Only a help for whoever finds the lock taken: a full disk must not keep anybody from holding it.
-        with suppress(OSError):
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    with _held(storage_path / _NAME, _taken(storage_path)):
         yield
 
 
-def _taken(storage_path: Path) -> str:
-    return f"Another run (process HOLDER) works on {storage_path}."
+def require_no_drill(storage_path: Path) -> None:
+    """Find out, without writing, whether a drill goes on. Raises as `held_drill`."""
+    _require_free(storage_path / _DRILL, _taken(storage_path, "drill"))
+
+
+@contextmanager
+def held_drill(storage_path: Path) -> Iterator[None]:
+    """Hold the lock of the drills of a storage path, which keeps no other run away. Raises as `held`."""
+    with _held(storage_path / _DRILL, _taken(storage_path, "drill")):
+        yield
+
+
+def _taken(storage_path: Path, what: str = "run") -> str:
+    return f"Another {what} (process HOLDER) works on {storage_path}."
 
 
 @contextmanager
@@ -51,6 +57,22 @@ def held_target(path: Path) -> Iterator[None]:
     Raises LockedError, StoreError. It is the directory that is locked: the file itself comes and goes.
     """
     with _locked(path.parent, os.O_RDONLY | os.O_DIRECTORY, taken=f"Another restore works on {path}.", place=str(path)):
+        yield
+
+
+def _require_free(path: Path, taken: str) -> None:
+    if os.path.lexists(path):
+        with _locked(path, os.O_RDONLY, taken=taken, place="storage_path"):
+            pass
+
+
+@contextmanager
+def _held(path: Path, taken: str) -> Iterator[None]:
+    with _locked(path, os.O_RDWR | os.O_CREAT, taken=taken, place="storage_path") as descriptor:
+        # Only a help for whoever finds the lock taken: a full disk must not keep anybody from holding it.
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
 
 

@@ -29,9 +29,10 @@ _PATTERN = re.compile(
 MANIFEST_SUFFIX = ".manifest.json"
 PIN_SUFFIX = ".pin"
 SEEN_SUFFIX = ".seen.json"
+DRILLED_SUFFIX = ".drilled.json"
 
 # What may lie beside a backup, under its name and one of these.
-SIDECAR_SUFFIXES = (MANIFEST_SUFFIX, PIN_SUFFIX, SEEN_SUFFIX)
+SIDECAR_SUFFIXES = (MANIFEST_SUFFIX, PIN_SUFFIX, SEEN_SUFFIX, DRILLED_SUFFIX)
 
 
 @dataclass(frozen=True, order=True)

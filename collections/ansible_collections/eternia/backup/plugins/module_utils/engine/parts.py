@@ -38,9 +38,9 @@ def part_bytes(size: int) -> int:
     return part
 
 
-def split(size: int) -> list[Part]:
-    """All parts of a file of `size` bytes; an empty one has one, empty part."""
-    step = part_bytes(size)
+def split(size: int, *, least: int = SMALLEST) -> list[Part]:
+    """All parts of a file of `size` bytes, none but the last below `least`; an empty one has one, empty part."""
+    step = max(part_bytes(size), least)
     return [Part(n, start, min(step, size - start)) for n, start in enumerate(range(0, size or 1, step), start=1)]
 
 

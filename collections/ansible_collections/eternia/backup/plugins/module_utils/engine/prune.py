@@ -5,18 +5,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 
 from . import catalog, hold, lock, log, record, verify
 from .config import Config
 from .errors import DamagedError, EngineError, NotFoundError, StoreError
-from .names import BackupName
-from .retention import Decision, apply_policy
+from .names import DATABASE, STATE, BackupName
+from .retention import Decision, apply_policy, stay_first
 from .stores.base import Copy, Store
 from .stores.s3 import S3Store
 
@@ -141,22 +141,31 @@ def _proven(
     Before others go, every byte of the newest is proven, and the manifests of as many more as always stay are read: it
     is on them that the others may go.
     """
-    good: Counter[str] = Counter()
-    judged = []
-    for copy in sorted(copies, key=lambda copy: copy.name, reverse=True):
-        counts = copy.verified and copy.name.created_at <= now and good[copy.name.kind] < config.policy.minimum_kept
-        if counts and copy.name not in upcoming:
-            try:
+    bad: set[BackupName] = set()
+
+    def is_whole(copy: Copy, *, every_byte: bool) -> bool:
+        try:
+            if copy.name not in upcoming:
                 verify.manifest_of(store, copy)
-                if not good[copy.name.kind]:
+                if every_byte:
                     store.prove(copy)
-            except (DamagedError, NotFoundError) as exc:
-                outcome.warnings.append(str(exc))
-                log.warning(str(exc))
-                copy, counts = replace(copy, has_manifest=False), False
-        good[copy.name.kind] += counts
-        judged.append(copy)
-    return judged
+        except (DamagedError, NotFoundError) as exc:
+            outcome.warnings.append(str(exc))
+            log.warning(str(exc))
+            bad.add(copy.name)
+        return copy.name not in bad
+
+    past = (copy for copy in copies if copy.verified and copy.name.created_at <= now)
+    newest_first = sorted(past, key=lambda copy: copy.name, reverse=True)
+    for kind in (DATABASE, STATE):
+        verified = [copy for copy in newest_first if copy.name.kind == kind]
+        newest = next((at for at, copy in enumerate(verified) if is_whole(copy, every_byte=True)), len(verified))
+        good = 1
+        for copy in islice(stay_first(verified[newest:], lambda copy: copy.drilled), 1, None):
+            if good >= config.policy.minimum_kept:
+                break
+            good += is_whole(copy, every_byte=False)
+    return [replace(copy, has_manifest=False) if copy.name in bad else copy for copy in copies]
 
 
 def _is_live(store: Store, copy: Copy, config: Config) -> bool:

@@ -8,7 +8,8 @@ The live data changes by one rename, after everything that can go wrong has had 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -34,8 +35,9 @@ from . import target as target_
 from .clock import Clock
 from .config import Config
 from .eligibility import Chosen
-from .errors import DamagedError, EngineError, NotFoundError, RefusedError
+from .errors import DamagedError, EngineError, NotFoundError, RefusedError, StoreError
 from .files import Progress
+from .judged import Judged, judge
 from .manifest import Content, Manifest
 from .recovery import Outcome, Request
 from .selection import Selection
@@ -55,17 +57,17 @@ def plan(config: Config, request: Request, *, clock: Clock) -> Outcome:
     lock.require_free(config.storage_path)
     found = _selected(config, request, outcome, clock)
     target = target_.of(config, found.candidates[0].kind)
-    _require_unharmed(target, outcome)
+    is_pending = _warn_of_pending(target, outcome)
     target_.require_replaceable(target)
     files.require_usable(config.storage_path)
     outcome.target = str(target.path)
     with outcome.step("prove"):
-        chosen = _first_whole(config, request, found, outcome, lambda one: _prove_in_store(one, outcome))
+        chosen = first_whole(config, request, found, outcome, lambda one: _prove_in_store(one, outcome))
     manifest = chosen.manifest
     _describe(outcome, chosen, manifest)
     outcome.before = _facts_now(target)
     outcome.after = None if manifest is None else manifest.facts
-    outcome.unchanged = manifest is not None and _has_content(target, manifest.content)
+    outcome.unchanged = not is_pending and manifest is not None and _has_content(target, manifest.content)
     if not outcome.unchanged:
         outcome.holders = holders.find(target)
         room = files.require_usable(target.real.parent, of=f"{target.kind}_path")
@@ -85,6 +87,7 @@ def stage(config: Config, request: Request, *, clock: Clock, progress: Progress 
     with _begun(config, request, clock) as (attempt, outcome):
         if not outcome.unchanged:
             safety.need_space(attempt.target, config)
+            outcome.before = _facts_now(attempt.target)
             staged = attempt.bring(progress)
             attempt.settle(staged)
             staging.record(attempt.target, staged)
@@ -105,10 +108,10 @@ def run(config: Config, request: Request, *, clock: Clock, progress: Progress = 
             log.info(f"{attempt.target.path} has the content of {outcome.name} already", log.RECOVERY)
             return outcome
         holders.require_none(attempt.target)
-        staged = attempt.bring(progress)
+        staged, judged = attempt.bring_and_judge(progress)
         attempt.settle(staged)
         if not outcome.unchanged:
-            attempt.replace(staged)
+            attempt.replace(staged, judged)
     return outcome
 
 
@@ -119,9 +122,11 @@ def _begun(config: Config, request: Request, clock: Clock) -> Iterator[tuple[_At
     files.make_private_dirs(config.storage_path)
     with ExitStack() as held:
         held.enter_context(lock.held(config.storage_path))
+        catalog.local(config).tidy()
         attempt = _Attempt(config, request, clock, outcome)
         target_.make_directory(attempt.target)
         held.enter_context(lock.held_target(attempt.target.real))
+        outcome.safety = swap.kept_by_pending(attempt.target)
         message = swap.settle(attempt.target)
         if message is not None:
             outcome.warnings.append(message)
@@ -131,11 +136,13 @@ def _begun(config: Config, request: Request, clock: Clock) -> Iterator[tuple[_At
             yield attempt, outcome
         except EngineError as exc:
             log.error(str(exc), log.RECOVERY)
+            # What an earlier run staged is as good as it was, if it was not come to.
+            outcome.staged = staging.find(attempt.target, request.backup) is not None
             raise
         finally:
             if not outcome.staged:
                 with suppress(OSError):
-                    staging.discard(attempt.target)
+                    swap.discard(attempt.target)
 
 
 class _Attempt:
@@ -158,7 +165,6 @@ class _Attempt:
         target_.require_replaceable(self.target)
         self._outcome.target = str(self.target.path)
         self._outcome.kind = self.target.kind
-        self._outcome.before = _facts_now(self.target)
         if self._staged is not None:
             return
         with suppress(EngineError):
@@ -167,14 +173,15 @@ class _Attempt:
             chosen = eligibility.examine(self._config, self._request, first, Outcome())
             if chosen.manifest is not None and _has_content(self.target, chosen.manifest.content):
                 _describe(self._outcome, chosen, chosen.manifest)
-                self._outcome.unchanged, self._outcome.after = True, self._outcome.before
+                self._outcome.unchanged = True
+                self._outcome.before = self._outcome.after = _facts_now(self.target)
 
     def bring(self, progress: Progress) -> Staged:
         """Fetch and prove: the first candidate, or where the request may fall back the first that is whole."""
         if self._staged is not None:
             return self._staged
         staging.prepare(self.target)
-        return _first_whole(
+        return first_whole(
             self._config,
             self._request,
             self._selection,
@@ -184,6 +191,14 @@ class _Attempt:
             ),
         )
 
+    def bring_and_judge(self, progress: Progress) -> tuple[Staged, Judged | None]:
+        """Fetch and prove, and side by side with it check what is there."""
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            judging = pool.submit(judge, self.target, self._config.verify)
+            staged = self.bring(progress)
+            with self._outcome.step("safety"):
+                return staged, judging.result()
+
     def settle(self, staged: Staged) -> None:
         """What is known now that the bytes were proven."""
         outcome, manifest = self._outcome, staged.manifest
@@ -192,18 +207,19 @@ class _Attempt:
         outcome.created_at = _created_at(staged.title, manifest)
         outcome.after = staged.facts
         if manifest is None and _has_content(self.target, staged.content):
-            outcome.unchanged = True
+            outcome.unchanged, outcome.before = True, staged.facts
 
-    def replace(self, staged: Staged) -> None:
+    def replace(self, staged: Staged, judged: Judged | None) -> None:
         """Keep what is there, then put the staged file into its place."""
         outcome, target, config = self._outcome, self.target, self._config
         holders.require_none(target)
         with ExitStack() as held:
             with outcome.step("safety"):
-                facts = safety.fold(target, config.verify)
+                facts = safety.fold(target, config.verify, judged)
+                outcome.before = _facts_now(target) if facts is None else _of_any_copy(facts)
                 held.enter_context(holders.kept_out(target))
                 keeping = held.enter_context(catalog.local(config).staging())
-                kept = safety.prepare(target, facts, config, staging=keeping, clock=self._clock)
+                kept = safety.prepare(target, facts, config, judged=judged, staging=keeping, clock=self._clock)
             with outcome.step("swap"):
                 placing.place(target, staged, kept=kept, keeping=keeping, outcome=outcome)
         outcome.safety = None if kept.place is None else str(kept.place)
@@ -222,17 +238,20 @@ def _selected(config: Config, request: Request, outcome: Outcome, clock: Clock) 
     return found
 
 
-def _first_whole(config: Config, request: Request, found: Selection, outcome: Outcome, act: Callable[[Chosen], T]) -> T:
+def first_whole(config: Config, request: Request, found: Selection, outcome: Outcome, act: Callable[[Chosen], T]) -> T:
     """What `act` makes of the first candidate that is whole; one that was asked for by name is the only one."""
+    refused = 0
     for candidate in found.candidates:
         try:
             return act(eligibility.examine(config, request, candidate, outcome))
         except (DamagedError, NotFoundError, RefusedError) as exc:
             if found.by_name:
                 raise
+            refused += isinstance(exc, RefusedError)
             outcome.warn(f"{candidate.title} is passed over, and an older backup is tried. {exc}")
-    raise DamagedError(
-        f"None of the {len(found.candidates)} backups that {request.backup} may mean is whole. "
+    error = RefusedError if refused == len(found.candidates) else DamagedError
+    raise error(
+        f"None of the {len(found.candidates)} backups that {request.backup} may mean can be used. "
         f"{' '.join(outcome.warnings)} List the backups with `eternia-backup list`."
     )
 
@@ -241,17 +260,17 @@ def _prove_in_store(chosen: Chosen, outcome: Outcome) -> Chosen:
     """Prove a copy where it lies, as far as its store can, the next one where it is damaged; that one comes first."""
     if chosen.candidate.raw is not None or chosen.manifest is None:
         return chosen
-    trouble = []
+    trouble: list[EngineError] = []
     for place, (store, copy, _manifest) in enumerate(chosen.copies):
         try:
             eligibility.require_plain(copy, store.location(copy.name))
             if copy.has_manifest:
                 store.prove(copy)
             return replace(chosen, copies=chosen.copies[place:])
-        except (DamagedError, NotFoundError) as exc:
-            trouble.append(str(exc))
+        except (DamagedError, StoreError) as exc:
+            trouble.append(exc)
             outcome.warn(str(exc))
-    raise DamagedError(" ".join(trouble))
+    raise eligibility.together(trouble)
 
 
 def _describe(outcome: Outcome, chosen: Chosen, manifest: Manifest | None) -> None:
@@ -273,10 +292,11 @@ def _created_at(title: str, manifest: Manifest | None) -> str | None:
     return None if name is None else names.iso(name.created_at)
 
 
-def _require_unharmed(target: Target, outcome: Outcome) -> None:
+def _warn_of_pending(target: Target, outcome: Outcome) -> bool:
     message = swap.pending(target)
     if message is not None:
         outcome.warn(message)
+    return message is not None
 
 
 def _facts_now(target: Target) -> dict[str, Any] | None:
@@ -287,10 +307,17 @@ def _facts_now(target: Target) -> dict[str, Any] | None:
         return None
 
 
+def _of_any_copy(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that can be read from any copy, whatever its journal mode is."""
+    return {key: value for key, value in facts.items() if key != "journal_mode"}
+
+
 def _has_content(target: Target, content: Content) -> bool:
     """Whether the target has this very content already, its log included."""
     try:
+        if target.present() == ("",) and target.real.stat().st_size != content.bytes:
+            return False
         found = snapshot.content_digest(Source(target.kind, target.real), content.digest.algorithm)
-    except EngineError:
+    except (EngineError, OSError):
         return False
     return found == content.digest

@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from itertools import chain, groupby, islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from .names import DATABASE, STATE
 from .stores.base import Copy
+
+T = TypeVar("T")
 
 # What a copy is worth when several could stand for the same day: verified, data without a manifest, no data.
 _VERIFIED, _DATA, _NOTHING = 2, 1, 0
@@ -31,7 +33,7 @@ class Policy:
     keep_monthly: int = 0
     keep_yearly: int = 0
     minimum_kept: int = 3
-    """How many verified backups of a kind always stay, at least 1."""
+    """How many verified backups of a kind always stay, at least 1; drilled ones are preferred."""
 
 
 class Decision(NamedTuple):  # a frozen dataclass takes three times as long to make, and there may be a million
@@ -46,8 +48,8 @@ def apply_policy(copies: Iterable[Copy], policy: Policy, now: datetime) -> list[
     """Judge the copies that one store holds, each name once; all of them come back, newest first.
 
     Databases and states are judged apart. Whatever the policy says, these stay: a pinned copy; one from the future,
-    which counts for nothing else; the newest verified copy and the `minimum_kept` newest verified ones; and everything
-    while fewer verified ones than that exist.
+    which counts for nothing else; `minimum_kept` verified copies, which are the newest one, then the newest of those
+    that were drilled, then the newest of the others; and everything while fewer verified ones than that exist.
 
     By age a copy stays until it is older than `retention_days` times 24 hours; at exactly that age it still stays.
 
@@ -89,7 +91,7 @@ def _judge(copies: list[Copy], policy: Policy, now: datetime) -> Iterator[Decisi
     past, moments = copies[future:], moments[future:]
     grades = [_VERIFIED if copy.verified else _NOTHING if copy.bytes is None else _DATA for copy in past]
     reasons: dict[int, tuple[str, ...]] = {}
-    for place, reason in chain(_always_kept(grades, policy), _wanted(moments, grades, policy)):
+    for place, reason in chain(_always_kept(past, grades, policy), _wanted(moments, grades, policy)):
         reasons[place] = (*reasons.get(place, ()), reason)
 
     of_all = _kept_whatever_its_age(grades, policy)
@@ -104,14 +106,23 @@ def _judge(copies: list[Copy], policy: Policy, now: datetime) -> Iterator[Decisi
         yield Decision(copy, bool(kept), kept or goes)
 
 
-def _always_kept(grades: list[int], policy: Policy) -> Iterator[tuple[int, str]]:
-    """The places of the newest verified copies, with the reason."""
+def stay_first(verified: Sequence[T], is_drilled: Callable[[T], bool]) -> Iterator[T]:
+    """Verified copies, which come newest first, in the order in which they take the `minimum_kept` that always stay."""
+    yield from verified[:1]
+    drilled = [is_drilled(one) for one in verified]
+    for wanted in (True, False):
+        yield from (one for one, its in islice(zip(verified, drilled), 1, None) if its is wanted)
+
+
+def _always_kept(copies: list[Copy], grades: list[int], policy: Policy) -> Iterator[tuple[int, str]]:
+    """The places of the verified copies that stay whatever happens, with the reason."""
     verified = [place for place, grade in enumerate(grades) if grade == _VERIFIED]
     for place in verified[:1]:
         yield place, "newest verified"
     if policy.minimum_kept > 1:
-        for place in verified[: policy.minimum_kept]:
-            yield place, f"one of the {policy.minimum_kept} that always stay"
+        reason = f"one of the {policy.minimum_kept} that always stay"
+        for place in islice(stay_first(verified, lambda place: copies[place].drilled), policy.minimum_kept):
+            yield place, f"{reason} (drilled)" if copies[place].drilled else reason
 
 
 def _kept_whatever_its_age(grades: list[int], policy: Policy) -> tuple[str, ...]:

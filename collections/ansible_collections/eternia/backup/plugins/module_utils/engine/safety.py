@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from typing import Any
 from . import catalog, digest, files, log, names, sqlite, verify
 from .clock import Clock
 from .config import Config
-from .errors import DamagedError, SourceError, StoreError
+from .errors import DamagedError, LockedError, SourceError, StoreError
+from .judged import Judged
 from .manifest import Manifest, Verified
 from .names import DATABASE, BackupName
 from .pin import StirredError, pinned
@@ -34,29 +35,61 @@ def need_space(target: Target, config: Config) -> None:
         files.need_space(room, sum(target.beside(suffix).stat().st_size for suffix in present))
 
 
-def fold(target: Target, level: str) -> dict[str, Any] | None:
+def fold(target: Target, level: str, judged: Judged | None) -> dict[str, Any] | None:
     """Check what is there, then bring a database's log into it; its facts, or None where it is not sound.
 
-    What is not sound is not touched: opening it for writing might make it worse.
+    What was `judged` and was not touched since is not checked again. What is not sound is not touched: opening it for writing might make it worse.
     """
     if not target.real.exists():
         return None
     try:
         if target.kind != DATABASE:
             return verify.facts(target.real, target.kind)
+        if judged is not None and judged.holds(target):
+            return judged.facts
+        _roll_back(target, level)
         found = _checked(target.real, level)
         if any(target.beside(suffix).exists() for suffix in target.suffixes[1:]):
             # As every application does that closes its last connection.
             with closing(sqlite3.connect(target.real, isolation_level=None)) as connection:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if any(
-            target.beside(suffix).exists() and target.beside(suffix).stat().st_size for suffix in ("-wal", "-journal")
-        ):
-            return None
-        return found
+        return None if _has_log(target) else found
     except (SourceError, DamagedError, sqlite3.Error, OSError) as exc:
         log.warning(f"{target.path} is not sound ({exc}); it is kept byte for byte.", log.RECOVERY)
         return None
+
+
+def _roll_back(target: Target, level: str) -> None:
+    """Take back what a writer left half-done that died, as every application does that opens the database.
+
+    It is tried on a copy first. Raises DamagedError, OSError, sqlite3.Error.
+    """
+    if not _is_hot(target.beside("-journal")):
+        return
+    with files.emptied(target.staging / "tried") as directory:
+        for suffix in target.present():
+            files.copy_file(target.beside(suffix), directory / target.beside(suffix).name)
+        _read_once(directory / target.real.name)
+        verify.check(directory / target.real.name, target.kind, level)
+    _read_once(target.real)
+
+
+def _read_once(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+
+
+def _is_hot(journal: Path) -> bool:
+    """Whether SQLite would take back what is in it: one that is done with is removed, emptied, or begins with zero."""
+    with suppress(FileNotFoundError), journal.open("rb") as stream:
+        return stream.read(1) not in (b"", b"\0")
+    return False
+
+
+def _has_log(target: Target) -> bool:
+    """Whether the database lacks something that lies beside it."""
+    wal = target.beside("-wal")
+    return _is_hot(target.beside("-journal")) or (wal.exists() and wal.stat().st_size > 0)
 
 
 def _checked(path: Path, level: str) -> dict[str, Any]:
@@ -72,7 +105,15 @@ def _checked_once(path: Path, level: str, *, may_rest: bool) -> dict[str, Any]:
         return {"journal_mode": pin.journal_mode, **sqlite.facts(pin.connection)}
 
 
-def prepare(target: Target, facts: dict[str, Any] | None, config: Config, *, staging: Path, clock: Clock) -> Kept:
+def prepare(
+    target: Target,
+    facts: dict[str, Any] | None,
+    config: Config,
+    *,
+    judged: Judged | None,
+    staging: Path,
+    clock: Clock,
+) -> Kept:
     """Make the safety backup in `staging`; `publish` gives it its name. `facts` are what `fold` found.
 
     On the same filesystem it is a second name of the live file, and costs nothing. Raises StoreError.
@@ -80,13 +121,20 @@ def prepare(target: Target, facts: dict[str, Any] | None, config: Config, *, sta
     present = target.present()
     if not present:
         return Kept(None, {}, linked=False, sound=False)
+    if facts is not None and _has_log(target):
+        raise LockedError(
+            f"{target.path} was written to while the restore went on. Nothing was changed; stop the application, then "
+            "run again."
+        )
     store = catalog.safety(config)
     files.make_private_dirs(store.path)
     name = _free_name(store, target, clock)
     try:
         if facts is not None:
             try:
-                return _prepare_sound(target, facts, config, store=store, name=name, staging=staging, clock=clock)
+                return _prepare_sound(
+                    target, facts, config, judged=judged, store=store, name=name, staging=staging, clock=clock
+                )
             except DamagedError as exc:
                 # It can be read, but not as what it was a moment ago: the disk. The bytes are kept as they are.
                 log.warning(str(exc), log.RECOVERY)
@@ -128,6 +176,7 @@ def _prepare_sound(
     facts: dict[str, Any],
     config: Config,
     *,
+    judged: Judged | None,
     store: LocalStore,
     name: BackupName,
     staging: Path,
@@ -136,12 +185,14 @@ def _prepare_sound(
     staged = staging / str(name)
     linked = files.link_or_copy(target.real, staged)
     algorithm = digest.preferred_algorithm()
-    if linked:
-        content, stored = digest.of_file(staged, algorithm)
-    else:
+    if not linked:
         proof = verify.prove(staged, name.kind, config.verify, algorithm=algorithm)
         verify.same_facts(staged, proof.facts, facts)
         content, stored = proof.content, proof.stored
+    elif judged is not None and judged.holds(target):
+        content, stored = judged.proof.content, judged.proof.stored
+    else:
+        content, stored = digest.of_file(staged, algorithm)
     manifest = Manifest(
         name=str(name),
         kind=name.kind,

@@ -88,7 +88,7 @@ def _newest(config: Config, until: datetime, otherwise: str) -> Selection:
     found = Selection(by_name=False)
     backups = _listed(stores, found.warnings)
     verified = [one for one in backups if one.status == VERIFIED]
-    kind = _kind(config, verified)
+    kind = kind_of_host(config, verified)
     old_enough = [one for one in verified if one.name.kind == kind and one.name.created_at <= until]
     if not old_enough:
         reason = f" ({' '.join(found.warnings)})" if found.warnings else ""
@@ -98,7 +98,7 @@ def _newest(config: Config, until: datetime, otherwise: str) -> Selection:
     return found
 
 
-def _kind(config: Config, verified: Iterable[Backup]) -> Kind:
+def kind_of_host(config: Config, verified: Iterable[Backup]) -> Kind:
     """What the host protects. With `auto` every store has a say: the disk may have lost what S3 remembers."""
     if config.source == STATE:
         return STATE
@@ -111,9 +111,13 @@ def _kind(config: Config, verified: Iterable[Backup]) -> Kind:
 
 
 def _named(config: Config, name: BackupName) -> Selection:
-    """A backup by its name, wherever it lies; those that are not in a store of backups come last."""
-    stores = [*catalog.stores(config), *catalog.legacy_stores(config), catalog.safety(config)]
-    return _alone(config, stores, name, str(name))
+    """A backup by its name, wherever it lies. A safety backup may have the name of another backup: it comes last."""
+    try:
+        return _alone([*catalog.stores(config), *catalog.legacy_stores(config)], name, str(name))
+    except NotFoundError:
+        if not list(catalog.safety(config).copies(name)):
+            raise
+        return _alone([catalog.safety(config)], name, str(name))
 
 
 def _at_path(config: Config, path: Path) -> Selection:
@@ -125,13 +129,11 @@ def _at_path(config: Config, path: Path) -> Selection:
     known = next((store for store in _local_stores(config) if store.path == path.parent), None)
     if parsed is not None and known is not None and known.name != catalog.SAFETY:
         # The same backup may lie in another store too, and be whole there.
-        return _alone(
-            config, [known, *(one for one in catalog.stores(config) if one.name != known.name)], parsed, str(path)
-        )
+        return _alone([known, *(one for one in catalog.stores(config) if one.name != known.name)], parsed, str(path))
     if not os.path.lexists(path):
         raise NotFoundError(f"Backup file not found: {path}. List the backups with `eternia-backup list`.")
     if parsed is not None:
-        return _alone(config, [known or LocalStore(path.parent, name="file")], parsed, str(path))
+        return _alone([known or LocalStore(path.parent, name="file")], parsed, str(path))
     single = SingleFile(path, looks_like(path))
     return Selection(
         by_name=True,
@@ -153,11 +155,11 @@ def _at_key(config: Config, wanted: str) -> Selection:
     bucket, prefix = match[1], match[2] or ""
     settings = config.cloud or S3Settings(bucket=bucket, prefix=prefix)
     if (settings.bucket, settings.prefix) != (bucket, prefix) or config.cloud is None:
-        return _alone(config, [S3Store(replace(settings, bucket=bucket, prefix=prefix))], name, wanted)
-    return _alone(config, list(reversed(catalog.stores(config))), name, wanted)
+        return _alone([S3Store(replace(settings, bucket=bucket, prefix=prefix))], name, wanted)
+    return _alone(list(reversed(catalog.stores(config))), name, wanted)
 
 
-def _alone(config: Config, stores: Sequence[Store], name: BackupName, wanted: str) -> Selection:
+def _alone(stores: Sequence[Store], name: BackupName, wanted: str) -> Selection:
     found = Selection(by_name=True)
     backups = _listed(stores, found.warnings, of=name)
     if not backups:

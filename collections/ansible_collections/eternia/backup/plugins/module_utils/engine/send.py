@@ -75,10 +75,14 @@ def _lacking(
     lacking = {copy.name: copy for copy in local.copies() if copy.verified and copy.name not in whole}
     if upcoming is not None:
         lacking[upcoming] = Copy(upcoming, 0, has_manifest=True)
-    # As prune will judge it when all of them are there: a pin counts wherever it lies.
+    # As prune will judge it when all of them are there: a pin counts wherever it lies, a drill is of one copy.
     pinned = {copy.name for copy in there if copy.pinned}
+    drilled = {copy.name for copy in there if copy.drilled}
     then = [copy for copy in there if copy.name not in lacking]
-    then += [replace(copy, pinned=copy.pinned or copy.name in pinned) for copy in lacking.values()]
+    then += [
+        replace(copy, pinned=copy.pinned or copy.name in pinned, drilled=copy.name in drilled)
+        for copy in lacking.values()
+    ]
     kept = (decision.copy.name for decision in apply_policy(then, config.policy, now) if decision.keep)
     return [lacking[name] for name in kept if name in lacking]
 

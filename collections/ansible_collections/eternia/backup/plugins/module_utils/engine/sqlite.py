@@ -56,6 +56,16 @@ def source(path: Path, *options: str) -> Iterator[sqlite3.Connection]:
         raise _meaning(path, exc) from exc
 
 
+def begin_to_write(path: Path) -> None:
+    """Open a database as an application would, become its writer, and leave it as it was. Raises DamagedError."""
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+    except sqlite3.Error as exc:
+        raise DamagedError(f"{path} cannot be written to: SQLite says {exc}. Choose another backup.") from exc
+
+
 def copy_into(connection: sqlite3.Connection, target: Path) -> None:
     """Let SQLite copy an open database into the empty file `target`. Raises StoreError where that cannot be written.
 

@@ -5,16 +5,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from . import catalog, hold, holders, names, record, snapshot, source, swap, target, verify
 from .catalog import DAMAGED, VERIFIED, Backup
 from .config import Config
-from .errors import DamagedError, EngineError, StoreError, TargetError
+from .errors import DamagedError, EngineError, NotFoundError, StoreError, TargetError
 from .names import BackupName
+from .safety import RAW_SUFFIX
 from .stores.base import Copy, Store
 from .stores.s3 import S3Store
 from .target import Target
@@ -22,13 +25,14 @@ from .target import Target
 
 @dataclass(frozen=True)
 class CopyStatus:
-    """One copy: `problem` is what a check found, None where it found nothing or did not look."""
+    """One copy: `problem` is what a check found, None where it found nothing or did not look; it may be `damaged`."""
 
     store: str
     location: str
     bytes: int | None
     verified: bool
     problem: str | None
+    damaged: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,22 @@ def read(config: Config, *, now: datetime, verify: Literal["none", "manifest", "
     )
 
 
+def kept(config: Config) -> tuple[BackupStatus, ...]:
+    """What restores replaced, the newest first; `raw` is what was too damaged to be a backup. Raises StoreError."""
+    store = catalog.safety(config)
+    backups = [_backup(one, {store.name: store}, "none") for one in catalog.merge({store.name: store.copies()})]
+    return tuple(sorted((*backups, *_raw(store.path)), key=lambda one: one.created_at, reverse=True))
+
+
+def _raw(directory: Path) -> Iterator[BackupStatus]:
+    for path in directory.glob(f"*{RAW_SUFFIX}"):
+        name = names.parse(path.name[: -len(RAW_SUFFIX)])
+        if name is not None and path.is_dir():
+            size = sum(one.stat().st_size for one in path.iterdir())
+            copy = CopyStatus(catalog.SAFETY, str(path), size, verified=False, problem=None)
+            yield BackupStatus(path.name, name.kind, names.iso(name.created_at), size, "raw", False, (copy,))
+
+
 def _held(config: Config, now: datetime) -> str | None:
     found = hold.read(config.storage_path, now)
     return None if found is None else f"held by {found.who} until {names.iso(found.until)}: {found.why}"
@@ -155,13 +175,16 @@ def _backup(backup: Backup, stores: dict[str, Store], level: Literal["none", "ma
 
 
 def _copy(store: Store, copy: Copy, level: Literal["none", "manifest", "full"]) -> CopyStatus:
-    problem = "its data is missing" if copy.bytes is None else None
+    problem, damaged = ("its data is missing", True) if copy.bytes is None else (None, False)
     if copy.verified and level != "none":
         try:
             verify.in_store(store, copy, level)
         except (DamagedError, StoreError) as exc:
-            problem = str(exc)
-    return CopyStatus(store.name, store.location(copy.name), copy.bytes, copy.verified and problem is None, problem)
+            # A store that does not answer now says nothing about what it holds.
+            problem, damaged = str(exc), isinstance(exc, (DamagedError, NotFoundError))
+    return CopyStatus(
+        store.name, store.location(copy.name), copy.bytes, copy.verified and not damaged, problem, damaged
+    )
 
 
 def _verified_name(backup: BackupStatus) -> BackupName | None:

@@ -5,7 +5,8 @@
 
 Before the rename the target is wholly what it was, after it wholly what was restored. What a database had beside it (a
 log that SQLite would replay into whatever lies there) is put away before: where the database was sound, the log was
-folded into it and is empty; where it was not, the next run puts back what is missing, byte for byte.
+folded into it and is empty; where it was not, the next run puts back what is missing, byte for byte. Taking back is
+renames alone, because the disk may be full.
 """
 
 from __future__ import annotations
@@ -13,20 +14,26 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from . import files, lock, log
+from . import files, holders, lock, log, staging
 from .errors import TargetError
+from .names import MANIFEST_SUFFIX
 from .target import Target, dress
 
 _JOURNAL = "journal.json"
+# The journal's name while what was there is being put back.
+_TAKING_BACK = "taking-back.json"
+# What was there, by a second name, and what was put away with it.
+_OLD = "old"
 _FORMAT = 1
 
-# Which file it is, whatever its name: device and inode.
-Identity = tuple[int, int]
+# Which file it is, whatever its name, and whether it was written to: device, inode, size and time.
+Identity = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -44,31 +51,43 @@ class Kept:
 
 @dataclass(frozen=True)
 class Journal:
-    """What a swap is about: enough to finish it, or to put back what was there."""
+    """What a swap is about: enough to finish it, or to put back what was there.
+
+    `beside` are the companions that come with the new file, by their suffix.
+    """
 
     target: str
     backup: str
     new: Identity
+    beside: Mapping[str, Identity]
     old: Identity | None
     kept: Mapping[str, str]
     place: str | None
-    linked: bool
     taking_back: bool = False
     format: int = _FORMAT
 
 
 def begin(target: Target, staged: Path, *, backup: str, kept: Kept) -> Journal:
     """Write down what is going to happen, before anything does. Raises TargetError."""
+    with suppress(OSError):
+        # Where it cannot have a second name, it is put back from what was kept.
+        os.link(target.real, target.staging / _OLD, follow_symlinks=False)
     journal = Journal(
         target=str(target.real),
         backup=backup,
         new=_identity(staged),
+        beside={suffix: _identity(path) for suffix, path in _companions(target) if path.exists()},
         old=_identity(target.real) if target.real.exists() else None,
         kept={suffix: str(path) for suffix, path in kept.files.items()},
         place=None if kept.place is None else str(kept.place),
-        linked=kept.linked,
     )
-    _write(target, journal)
+    try:
+        _write(target, journal)
+    except OSError as exc:
+        raise TargetError(
+            f"The journal in {target.staging} could not be written: {files.reason(exc)}. Nothing was changed; free "
+            "some space or correct the rights there, then run again."
+        ) from exc
     return journal
 
 
@@ -79,23 +98,29 @@ def commit(target: Target, staged: Path) -> None:
     """
     for suffix in target.present():
         if suffix:
-            target.beside(suffix).unlink()
+            os.replace(target.beside(suffix), target.staging / f"{_OLD}{suffix}")
+    files.fsync_path(target.staging)
     files.fsync_path(target.real.parent)
     os.replace(staged, target.real)
     _bring_companions(target)
     files.fsync_path(target.real.parent)
 
 
+def _companions(target: Target) -> Iterator[tuple[str, Path]]:
+    """Those of a safety copy that is put back byte for byte, in staging; any other restore has none."""
+    return ((suffix, target.staging / target.beside(suffix).name) for suffix in target.suffixes[1:])
+
+
 def _bring_companions(target: Target) -> None:
-    """Those of a safety copy that is put back byte for byte; any other restore has none."""
-    for suffix in target.suffixes[1:]:
+    for suffix, path in _companions(target):
         with suppress(FileNotFoundError):
-            os.replace(target.staging / target.beside(suffix).name, target.beside(suffix))
+            os.replace(path, target.beside(suffix))
 
 
 def clear(target: Target) -> None:
     """Forget a swap that is done, and all that was staged. Raises OSError."""
-    (target.staging / _JOURNAL).unlink(missing_ok=True)
+    for name in (_JOURNAL, _TAKING_BACK):
+        (target.staging / name).unlink(missing_ok=True)
     if target.staging.exists():
         files.fsync_path(target.staging)
         shutil.rmtree(target.staging)
@@ -111,19 +136,29 @@ def pending(target: Target) -> str | None:
     return f"The restore of {journal.backup} into {target.path} was cut off and {done} first."
 
 
+def kept_by_pending(target: Target) -> str | None:
+    """Where what was there is kept, of a restore that was cut off after its rename; None where there is none. Reads."""
+    journal = _read(target)
+    return journal.place if journal is not None and _is_done(target, journal) else None
+
+
 def settle(target: Target) -> str | None:
     """Finish a restore that was cut off, or take it back; says which, None where there was none.
 
-    Only for the holder of the target's lock. Raises TargetError.
+    Only for the holder of the target's lock. Raises LockedError, TargetError.
     """
     journal = _read(target)
     if journal is None:
         return None
     if _is_done(target, journal):
         message = f"The restore of {journal.backup} into {target.path} had been cut off; it is finished now."
-        _clear(target, finish=True)
+        _clear(target, finish=_is_untouched(target, journal))
+    elif _is_untouched(target, journal):
+        holders.require_none(target)
+        with holders.kept_out(target):
+            message = take_back(target, journal)
     else:
-        message = take_back(target, journal)
+        message = take_back(target, journal, sure=False)
     log.warning(message, log.RECOVERY)
     return message
 
@@ -136,41 +171,57 @@ def tidy(target: Target) -> None:
             _clear(target, finish=False)
 
 
-def take_back(target: Target, journal: Journal) -> str:
-    """Put back what was at the target before; says what was done. Can be cut off and done again. Raises TargetError."""
+def discard(target: Target) -> None:
+    """Remove what was staged, but for what the next run has to settle. Raises OSError."""
+    if _journal(target) is None:
+        staging.discard(target)
+
+
+def take_back(target: Target, journal: Journal, *, sure: bool = True) -> str:
+    """Put back what was at the target before; says what was done. Can be cut off and done again. Raises TargetError.
+
+    Where it is not `sure` that nobody used what was restored, that stays.
+    """
     try:
-        if _is(target.real, journal.new):
+        if sure and _is(target.real, journal.new):
             journal = _put_back(target, journal)
         if _is(target.real, journal.old) or (journal.old is None and not os.path.lexists(target.real)):
-            _put_companions_back(target, journal)
+            if journal.old is None or _identity(target.real) == journal.old:
+                _put_companions_back(target)
             _forget_links(target, journal)
             message = f"The restore of {journal.backup} into {target.path} was taken back: all is as it was before."
         else:
             # Not ours to touch: an old log beside somebody's new database would be replayed into it.
+            kept = f"lies in {journal.place}" if journal.place and os.path.lexists(journal.place) else "was not kept"
             message = (
-                f"{target.path} was replaced by somebody after a restore of {journal.backup} had been cut off, and was "
-                f"left as it is. What was there before the restore lies in {journal.place or 'no place: nothing was'}."
+                f"{target.path} was replaced or written to by somebody after a restore of {journal.backup} had been "
+                f"cut off, and was left as it is. What was there before the restore {kept}."
             )
         clear(target)
     except OSError as exc:
         raise TargetError(
             f"The restore of {journal.backup} into {target.path} could not be taken back: {files.reason(exc)}. What "
-            f"was there before lies in {journal.place}. Put that right, then run again."
+            f"was there before lies in {target.staging}. Put that right, then run again."
         ) from exc
     return message
 
 
 def _put_back(target: Target, journal: Journal) -> Journal:
     """Replace what was restored by what was there, by one rename."""
-    journal = replace(journal, taking_back=True)
-    _write(target, journal)
+    if not journal.taking_back:
+        os.replace(target.staging / _JOURNAL, target.staging / _TAKING_BACK)
+        files.fsync_path(target.staging)
+        journal = replace(journal, taking_back=True)
+    for suffix in journal.beside:
+        target.beside(suffix).unlink(missing_ok=True)
     if journal.old is None:
         target.real.unlink()
         files.fsync_path(target.real.parent)
         return journal
-    old = target.staging / "old"
-    old.unlink(missing_ok=True)
-    if not files.link_or_copy(Path(journal.kept[""]), old):
+    old = target.staging / _OLD
+    if not _is(old, journal.old):
+        old.unlink(missing_ok=True)
+        files.copy_file(Path(journal.kept[""]), old)
         # What was restored had been given the owner and the mode of what was there.
         dress(target, old)
         journal = replace(journal, old=_identity(old))
@@ -180,25 +231,30 @@ def _put_back(target: Target, journal: Journal) -> Journal:
     return journal
 
 
-def _put_companions_back(target: Target, journal: Journal) -> None:
-    for suffix, path in journal.kept.items():
-        beside = target.beside(suffix)
-        if suffix and not os.path.lexists(beside) and not files.link_or_copy(Path(path), beside):
-            dress(target, beside)
+def _put_companions_back(target: Target) -> None:
+    for suffix in target.suffixes[1:]:
+        if not os.path.lexists(target.beside(suffix)):
+            with suppress(FileNotFoundError):
+                os.replace(target.staging / f"{_OLD}{suffix}", target.beside(suffix))
     files.fsync_path(target.real.parent)
 
 
 def _forget_links(target: Target, journal: Journal) -> None:
     """What was kept by a link is live again: a safety backup that an application writes to is none."""
-    if not journal.linked or journal.place is None:
+    if journal.place is None:
         return
     place = Path(journal.place)
-    if place.is_dir():
-        shutil.rmtree(place)
-    else:
-        for path in place.parent.glob(f"{place.name}*"):
-            path.unlink()
-    files.fsync_path(place.parent)
+    for suffix, kept in journal.kept.items():
+        with suppress(FileNotFoundError):
+            if os.path.samefile(kept, target.beside(suffix)):
+                os.unlink(kept)
+                if not place.is_dir():
+                    place.with_name(f"{place.name}{MANIFEST_SUFFIX}").unlink(missing_ok=True)
+    with suppress(OSError):
+        # Where it holds something that is not live again, it stays.
+        place.rmdir()
+    if place.parent.exists():
+        files.fsync_path(place.parent)
 
 
 def _clear(target: Target, *, finish: bool) -> None:
@@ -219,23 +275,25 @@ def _is_done(target: Target, journal: Journal) -> bool:
 
 
 def _write(target: Target, journal: Journal) -> None:
-    raw = json.dumps(asdict(journal), indent=2).encode() + b"\n"
-    try:
-        (target.staging / f"{_JOURNAL}.new").unlink(missing_ok=True)
-        files.write_new(target.staging / f"{_JOURNAL}.new", raw)
-        os.replace(target.staging / f"{_JOURNAL}.new", target.staging / _JOURNAL)
-        files.fsync_path(target.staging)
-        files.fsync_path(target.staging.parent)
-    except OSError as exc:
-        raise TargetError(
-            f"The journal in {target.staging} could not be written: {files.reason(exc)}. Nothing was changed; free "
-            "some space or correct the rights there, then run again."
-        ) from exc
+    path = target.staging / (_TAKING_BACK if journal.taking_back else _JOURNAL)
+    (target.staging / f"{path.name}.new").unlink(missing_ok=True)
+    files.write_new(target.staging / f"{path.name}.new", json.dumps(asdict(journal), indent=2).encode() + b"\n")
+    os.replace(target.staging / f"{path.name}.new", path)
+    files.fsync_path(target.staging)
+    files.fsync_path(target.staging.parent)
+
+
+def _journal(target: Target) -> Path | None:
+    paths = (target.staging / name for name in (_TAKING_BACK, _JOURNAL))
+    return next(filter(os.path.lexists, paths), None)
 
 
 def _read(target: Target) -> Journal | None:
-    path = target.staging / _JOURNAL
+    path = _journal(target)
+    if path is None:
+        return None
     try:
+        _require_ours(target.staging, path)
         fields = json.loads(path.read_bytes())
         if fields["format"] != _FORMAT or fields["target"] != str(target.real):
             raise ValueError(f"it is of format {fields['format']!r} and about {fields['target']!r}")
@@ -243,30 +301,48 @@ def _read(target: Target) -> Journal | None:
         return Journal(
             target=str(fields["target"]),
             backup=str(fields["backup"]),
-            new=(int(fields["new"][0]), int(fields["new"][1])),
-            old=None if old is None else (int(old[0]), int(old[1])),
+            new=_identity_from(fields["new"]),
+            beside={str(suffix): _identity_from(one) for suffix, one in fields["beside"].items()},
+            old=None if old is None else _identity_from(old),
             kept={str(suffix): str(kept) for suffix, kept in fields["kept"].items()},
             place=None if fields["place"] is None else str(fields["place"]),
-            linked=fields["linked"] is True,
-            taking_back=fields["taking_back"] is True,
+            taking_back=path.name == _TAKING_BACK,
         )
-    except FileNotFoundError:
-        return None
-    except NotADirectoryError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as exc:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
         raise TargetError(
             f"The journal {path} of a restore that was cut off cannot be read ({exc}). Nothing was touched. Look at "
             f"{target.path}; when it is as it should be, remove {target.staging}, then run again."
         ) from exc
 
 
+def _require_ours(*paths: Path) -> None:
+    """Whoever may write to the target's directory could lay a journal there that names any file of the host."""
+    for path in paths:
+        owner = path.lstat().st_uid
+        if owner != os.geteuid():
+            raise PermissionError(f"{path} belongs to user {owner}, not to user {os.geteuid()} who runs this")
+
+
 def _identity(path: Path) -> Identity:
     facts = path.stat()
-    return facts.st_dev, facts.st_ino
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
+
+
+def _identity_from(fields: Any) -> Identity:
+    device, inode, size, time = map(int, fields)
+    return device, inode, size, time
 
 
 def _is(path: Path, identity: Identity | None) -> bool:
+    """Whether it is that very file, whatever was written to it since."""
     with suppress(FileNotFoundError):
-        return _identity(path) == identity
+        return identity is not None and _identity(path)[:2] == identity[:2]
+    return False
+
+
+def _is_untouched(target: Target, journal: Journal) -> bool:
+    """Whether what was restored is in its place, and nobody wrote to it or to a log of his own beside it."""
+    with suppress(FileNotFoundError):
+        beside = {suffix: _identity(target.beside(suffix)) for suffix in target.present() if suffix}
+        return _identity(target.real) == journal.new and beside.items() <= dict(journal.beside).items()
     return False

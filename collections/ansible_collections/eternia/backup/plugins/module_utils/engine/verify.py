@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from . import digest, files, sqlite
 from .errors import DamagedError
 from .manifest import Content, Manifest, Stored
 from .names import DATABASE, Kind
 from .stores.base import Copy, Store
+
+T = TypeVar("T")
 
 _CHECKS = {"quick": "PRAGMA quick_check", "full": "PRAGMA integrity_check"}
 
@@ -36,15 +38,25 @@ def prove(path: Path, kind: Kind, level: str, *, algorithm: str) -> Proof:
 
     Raises DamagedError, and OSError where it cannot be read or flushed.
     """
+    (content, stored), found = _side_by_side(path, kind, level, lambda: digest.of_file(path, algorithm))
+    return Proof(content, stored, found)
+
+
+def prove_whole(path: Path, kind: Kind, level: str, *, algorithm: str) -> tuple[Content, dict[str, Any]]:
+    """As `prove`, for a copy that is only going to be compared: its content without the parts, and its facts."""
+    return _side_by_side(path, kind, level, lambda: digest.of_whole(path, algorithm))
+
+
+def _side_by_side(path: Path, kind: Kind, level: str, hashed: Callable[[], T]) -> tuple[T, dict[str, Any]]:
     with ThreadPoolExecutor(max_workers=3) as pool:
         flushing = pool.submit(files.fsync_path, path)
         checking = pool.submit(check, path, kind, level)
         counting = pool.submit(facts, path, kind)
-        content, stored = digest.of_file(path, algorithm)
+        described = hashed()
         checking.result()
         found = counting.result()
         flushing.result()
-    return Proof(content, stored, found)
+    return described, found
 
 
 def check(path: Path, kind: Kind, level: str) -> None:
@@ -108,6 +120,8 @@ def in_store(store: Store, copy: Copy, level: Literal["manifest", "full"]) -> No
 def manifest_of(store: Store, copy: Copy) -> Manifest:
     """The manifest of a copy whose size is what it says. Raises as `in_store`."""
     manifest = store.manifest(copy.name)
+    if copy.bytes is None:
+        raise DamagedError(f"{store.location(copy.name)} is gone; only its manifest is left. Choose another backup.")
     if copy.bytes != manifest.stored.bytes:
         raise DamagedError(
             f"{store.location(copy.name)} is damaged: it has {copy.bytes} bytes, its manifest says "

@@ -522,8 +522,9 @@ def test_the_listing_knows_ours_from_foreign(tmp_path, s3_settings, client):
     pinned, data_only, manifest_only = (f"eternia_backup_20261122_22000{n}.db" for n in (1, 2, 3))
     encoded = f"{pinned}.age"
     for key in (
-        *(f"/{pinned}{suffix}" for suffix in ("", ".manifest.json", ".pin", ".seen.json")),
+        *(f"/{pinned}{suffix}" for suffix in ("", ".manifest.json", ".pin", ".seen.json", ".drilled.json")),
         *(f"/{encoded}{suffix}" for suffix in ("", ".manifest.json")),
+        "/eternia_backup_20261122_220004.db.drilled.json",
         f"/{data_only}",
         f"/{manifest_only}.manifest.json",
         "/eternia_state_20261122_220000.json",
@@ -536,7 +537,7 @@ def test_the_listing_knows_ours_from_foreign(tmp_path, s3_settings, client):
         put(key)
     store = S3Store(s3_settings)
     assert sorted(store.copies(), key=lambda copy: str(copy.name)) == [
-        Copy(parse(pinned), 5, has_manifest=True, pinned=True),
+        Copy(parse(pinned), 5, has_manifest=True, pinned=True, drilled=True),
         Copy(parse(encoded), 5, has_manifest=True),
         Copy(parse(data_only), 5, has_manifest=False),
         Copy(parse(manifest_only), None, has_manifest=True),

@@ -13,7 +13,7 @@ from typing import BinaryIO, Protocol
 
 from ..files import Progress
 from ..manifest import Manifest
-from ..names import MANIFEST_SUFFIX, PIN_SUFFIX, BackupName, parse_with_sidecar
+from ..names import DRILLED_SUFFIX, MANIFEST_SUFFIX, PIN_SUFFIX, BackupName, parse_with_sidecar
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,15 @@ class Copy:
     """One backup as one store lists it, without reading it.
 
     `bytes` is the size of the data, None where the store has only sidecars of it; a lone pin keeps what lies elsewhere.
-    `has_manifest` makes the copy verified: the manifest is committed last.
+    `has_manifest` makes the copy verified: the manifest is committed last. `drilled` says that this very copy was
+    restored into scratch once and came back whole.
     """
 
     name: BackupName
     bytes: int | None
     has_manifest: bool
     pinned: bool = False
+    drilled: bool = False
 
     @property
     def is_there(self) -> bool:
@@ -72,6 +74,12 @@ class Store(Protocol):
     def prove(self, copy: Copy) -> None:
         """Compare every byte that is stored with the manifest. Raises DamagedError, NotFoundError."""
 
+    def mark_drilled(self, copy: Copy, mark: bytes, *, staging: Path) -> None:
+        """Put a mark beside a copy that was drilled; none where the copy has gone meanwhile.
+
+        `staging` is a directory on the filesystem of a store that is one.
+        """
+
     def remove(self, name: BackupName) -> None:
         """Delete a backup: its manifest first, so that it never looks whole when it is not."""
 
@@ -85,7 +93,13 @@ def group(listing: Iterable[tuple[str, int]]) -> Iterator[Copy]:
             together.setdefault(name, {})[suffix] = size
         for name, sizes in together.items():
             if sizes.keys() & {"", MANIFEST_SUFFIX, PIN_SUFFIX}:
-                yield Copy(name, sizes.get(""), MANIFEST_SUFFIX in sizes, PIN_SUFFIX in sizes)
+                yield Copy(
+                    name,
+                    sizes.get(""),
+                    has_manifest=MANIFEST_SUFFIX in sizes,
+                    pinned=PIN_SUFFIX in sizes,
+                    drilled=DRILLED_SUFFIX in sizes,
+                )
 
 
 def _ours(listing: Iterable[tuple[str, int]]) -> Iterator[tuple[BackupName, str, int]]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from .. import files, manifest, names, verify
 from ..errors import DamagedError, NotFoundError, StoreError
 from ..files import Progress
 from ..manifest import Manifest
-from ..names import MANIFEST_SUFFIX, SEEN_SUFFIX, SIDECAR_SUFFIXES, BackupName, Kind
+from ..names import DRILLED_SUFFIX, MANIFEST_SUFFIX, SEEN_SUFFIX, SIDECAR_SUFFIXES, BackupName, Kind
 from .base import Copy, group
 
 _STAGING = ".staging"
@@ -104,21 +103,14 @@ class LocalStore:
 
         Only for the holder of the lock.
         """
-        path = self.path / _STAGING
-        try:
-            if os.path.lexists(path):
-                if not stat.S_ISDIR(path.lstat().st_mode):
-                    raise StoreError(f"{path} is not a directory. Remove it, then run again.")
-                shutil.rmtree(path)
-            path.mkdir(mode=0o700)
-        except OSError as exc:
-            raise StoreError(
-                f"{path} cannot be prepared: {files.reason(exc)}. Correct the rights on {self.path}, or storage_path."
-            ) from exc
-        try:
+        with files.emptied(self.path / _STAGING) as path:
             yield path
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
+
+    def tidy(self) -> None:
+        """Remove what a crash left in staging. Only for the holder of the lock. Raises StoreError."""
+        if os.path.lexists(self.path / _STAGING):
+            with self.staging():
+                pass
 
     def mark_seen(self, name: BackupName, moment: datetime, *, staging: Path) -> None:
         """Record that the source still had this backup's content at `moment`."""
@@ -137,6 +129,24 @@ class LocalStore:
                 return names.from_iso(json.loads(stream.read(1000))["unchanged_at"])
         except (StoreError, OSError, ValueError, KeyError, TypeError):
             return None
+
+    def mark_drilled(self, copy: Copy, mark: bytes, *, staging: Path) -> None:
+        path = self.path / f"{copy.name}{DRILLED_SUFFIX}"
+        try:
+            files.replace(path, mark, staging=staging)
+            if not (self.path / f"{copy.name}{MANIFEST_SUFFIX}").exists():
+                # Pruned a moment ago: a mark alone would stay for ever.
+                path.unlink(missing_ok=True)
+        except OSError as exc:
+            raise StoreError(f"{path} could not be written: {files.reason(exc)}. Correct the rights there.") from exc
+
+    def unmark_drilled(self, name: BackupName) -> None:
+        """Take the mark away from a copy that no longer comes back."""
+        path = self.path / f"{name}{DRILLED_SUFFIX}"
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as exc:
+            raise StoreError(f"{path} could not be removed: {files.reason(exc)}. Remove it.") from exc
 
     def _opened(self, name: str) -> BinaryIO:
         path = self.path / name

@@ -16,7 +16,7 @@ from .. import digest, verify
 from ..errors import DamagedError, NameTakenError, NotFoundError, StoreError
 from ..files import Progress
 from ..manifest import Manifest, Transfer, from_json
-from ..names import MANIFEST_SUFFIX, SIDECAR_SUFFIXES, BackupName
+from ..names import DRILLED_SUFFIX, MANIFEST_SUFFIX, SIDECAR_SUFFIXES, BackupName
 from . import s3_download
 from .base import Copy, Owner, group
 from .s3_client import S3Client, S3Error, S3Settings
@@ -31,7 +31,7 @@ _PROBE = "eternia_backup.probe"
 
 
 class S3Store:
-    """Backups under `settings.prefix`. Nothing is asked of S3 before the first call, nor written before `claim`."""
+    """Backups under `settings.prefix`. Nothing is asked of S3 before the first call, no backup sent before `claim`."""
 
     name = "s3"
 
@@ -128,6 +128,11 @@ class S3Store:
         if recorded is None:
             self._put_manifest(manifest.with_transfer(transfer))
         return transfer
+
+    def mark_drilled(self, copy: Copy, mark: bytes, *, staging: Path) -> None:
+        # The first mark stays: a host's key may be allowed to create and not to overwrite.
+        if not copy.drilled and self._head(f"{copy.name}{MANIFEST_SUFFIX}") is not None:
+            self._created(f"{copy.name}{DRILLED_SUFFIX}", mark)
 
     def remove(self, name: BackupName) -> None:
         self._client.call("delete_object", self._key(f"{name}{MANIFEST_SUFFIX}"))

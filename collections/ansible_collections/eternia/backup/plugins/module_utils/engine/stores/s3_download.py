@@ -12,10 +12,12 @@ from typing import Any
 from .. import files
 from ..errors import StoreError
 from ..files import Progress
-from ..parts import Part, in_parallel, split
+from ..parts import PARALLEL, Part, in_parallel, split
 from .s3_client import S3Client
 
 _CHUNK = 1024 * 1024
+# Each request costs the server a start, and more: some read ahead behind the end of what was asked for.
+_RANGE = 64 * 1024 * 1024
 
 
 def fetch(client: S3Client, key: str, head: dict[str, Any], target: Path, progress: Progress) -> None:
@@ -29,7 +31,7 @@ def fetch(client: S3Client, key: str, head: dict[str, Any], target: Path, progre
         def fetch_part(part: Part) -> None:
             _fetch_part(client, key, head["ETag"], part, descriptor, progress)
 
-        in_parallel(fetch_part, [part for part in split(size) if part.bytes])
+        in_parallel(fetch_part, [part for part in split(size, least=min(_RANGE, size // PARALLEL)) if part.bytes])
     finally:
         os.close(descriptor)
 

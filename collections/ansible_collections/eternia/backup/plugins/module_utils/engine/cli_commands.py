@@ -1,0 +1,217 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The commands of `eternia-backup` that change nothing on the host: list, download, verify, status."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+
+from . import catalog, download, lock, names, selection, status, verify
+from .cli_output import age, progress_bar, require_progress_bar, say, size, table, tell
+from .cli_restore import wanted
+from .clock import Clock
+from .config import Config
+from .errors import DamagedError, EngineError, LockedError, NotFoundError, StoreError
+from .exit_code import ExitCode
+from .status import BackupStatus, Status
+from .stores.base import Copy, Store
+from .stores.s3 import S3Store
+
+_COLUMNS = ("name", "size", "age", "status", "copies", "pinned")
+
+
+def list_(config: Config, args: argparse.Namespace) -> ExitCode:
+    """Every backup of every store, and what restores kept."""
+    now = Clock().now()
+    found = status.read(config, now=now, verify=args.verify)
+    kept, unlisted = _kept(config)
+    unlisted = {**found.unlisted, **unlisted}
+    if args.json:
+        fields = asdict(found)
+        fields.update(stale=found.stale, safety=[asdict(one) for one in kept], unlisted=unlisted)
+        say(json.dumps({"environment": config.environment, "host": config.host, **fields}, indent=2))
+    else:
+        _show(config, found.backups, kept, now, again=args.again)
+    for store, why in unlisted.items():
+        tell(f"NOT LISTED: {store}. {why}")
+    copies = [copy for backup in found.backups for copy in backup.copies] if args.verify != "none" else []
+    if any(copy.damaged for copy in copies):
+        return ExitCode.DAMAGED
+    return ExitCode.FAILED if unlisted or any(copy.problem for copy in copies) else ExitCode.DONE
+
+
+def _kept(config: Config) -> tuple[Sequence[BackupStatus], dict[str, str]]:
+    try:
+        return status.kept(config), {}
+    except StoreError as exc:
+        return (), {catalog.SAFETY: str(exc)}
+
+
+def _show(
+    config: Config, backups: Sequence[BackupStatus], kept: Sequence[BackupStatus], now: datetime, *, again: str
+) -> None:
+    say(f"{config.host} ({config.environment}): {_counted(len(backups), 'backup')}{', newest first' * bool(backups)}")
+    if backups:
+        say()
+        table(_COLUMNS, (_row(one, now) for one in backups))
+    for copy in (copy for one in backups for copy in one.copies if copy.problem):
+        say(f"{'DAMAGED' if copy.damaged else 'NOT CHECKED'}: {copy.location} ({copy.problem})")
+    if kept:
+        say()
+        say(f"{_counted(len(kept), 'safety backup')}, what restores replaced. Bring one back: {again} restore PATH")
+        say()
+        table(("path", "size", "age", "status"), (_kept_row(one, now) for one in kept))
+
+
+def _row(one: BackupStatus, now: datetime) -> Sequence[str]:
+    copies = ", ".join(f"{copy.store} (damaged)" if copy.damaged else copy.store for copy in one.copies)
+    return one.name, size(one.bytes), _age(one, now), one.status, copies, "yes" if one.pinned else ""
+
+
+def _kept_row(one: BackupStatus, now: datetime) -> Sequence[str]:
+    return one.copies[0].location, size(one.bytes), _age(one, now), one.status
+
+
+def _age(one: BackupStatus, now: datetime) -> str:
+    return age((now - names.from_iso(one.created_at)).total_seconds())
+
+
+def download_(config: Config, args: argparse.Namespace) -> ExitCode:
+    """Bring a backup and its manifest to a directory."""
+    require_progress_bar()
+    directory = Path(os.path.abspath(args.to))
+    done = download.run(config, args.what, directory=directory, clock=Clock(), watch=progress_bar)
+    if done.unchanged:
+        say(f"ALREADY THERE: {done.target} has the bytes of {done.location}")
+    else:
+        say(f"DONE: {done.target}, {size(done.bytes)} from {done.location}")
+    if done.manifest is not None:
+        digest = done.manifest.content.digest
+        say(f"  proven    {digest.algorithm} {digest.value[:16]}…, checked, facts as in the manifest beside it")
+    for warning in done.warnings:
+        say(f"  WARNING   {warning}")
+    return ExitCode.DONE
+
+
+def verify_(config: Config, args: argparse.Namespace) -> ExitCode:
+    """Compare copies with their manifests, and say of each how it stands."""
+    unlisted: dict[str, str] = {}
+    copies = list(_asked_for(config, args.what) if args.what else _verified(config, unlisted))
+    results = [_verify(store, copy, full=args.full) for store, copy in copies]
+    for store, why in unlisted.items():
+        tell(f"NOT LISTED: {store}. {why}")
+    damaged, unknown = results.count(ExitCode.DAMAGED), results.count(ExitCode.FAILED)
+    if not copies and not unlisted:
+        raise NotFoundError("There is no verified backup. Take one, then verify again.")
+    say(f"{_counted(results.count(ExitCode.DONE), 'copy', 'copies')} whole, {damaged} damaged, {unknown} not known")
+    return ExitCode.DAMAGED if damaged else ExitCode.FAILED if unknown or unlisted else ExitCode.DONE
+
+
+def _verified(config: Config, unlisted: dict[str, str]) -> Iterator[tuple[Store, Copy]]:
+    """Every copy that says of itself that it is verified, the newest first; which stores cannot be listed, and why."""
+    for store in catalog.stores(config):
+        try:
+            if isinstance(store, S3Store):
+                store.claimed(config.owner)
+            copies = sorted(store.copies(), key=lambda copy: copy.name, reverse=True)
+        except StoreError as exc:
+            unlisted[store.name] = str(exc)
+            continue
+        yield from ((store, copy) for copy in copies if copy.has_manifest)
+
+
+def _asked_for(config: Config, asked: Sequence[str]) -> Iterator[tuple[Store, Copy]]:
+    for what in asked:
+        found = selection.find(config, wanted(what), now=Clock().now())
+        for warning in found.warnings:
+            tell(warning)
+        yield from found.candidates[0].copies
+
+
+def _verify(store: Store, copy: Copy, *, full: bool) -> ExitCode:
+    where = store.location(copy.name)
+    try:
+        if not copy.has_manifest:
+            raise StoreError(f"{where} has no manifest that says what it should be.")
+        if full:
+            verify.read_back(store, copy)
+        else:
+            store.prove(copy)
+    except (DamagedError, NotFoundError) as exc:
+        say(f"DAMAGED   {exc}")
+        return ExitCode.DAMAGED
+    except StoreError as exc:
+        say(f"UNKNOWN   {exc}")
+        return ExitCode.FAILED
+    say(f"whole     {where} ({size(copy.bytes)})")
+    return ExitCode.DONE
+
+
+def status_(config: Config, args: argparse.Namespace) -> ExitCode:
+    """How the host's backups stand."""
+    found = status.read(config, now=Clock().now())
+    troubles = list(_troubles(config, found))
+    if args.json:
+        fields = asdict(found)
+        del fields["backups"]
+        fields.update(stale=found.stale, troubles=troubles)
+        say(json.dumps({"environment": config.environment, "host": config.host, **fields}, indent=2))
+    else:
+        _show_status(config, found, troubles)
+    return ExitCode.FAILED if troubles else ExitCode.DONE
+
+
+def _troubles(config: Config, found: Status) -> Iterator[str]:
+    allowed = age(found.max_age_seconds)
+    if found.enabled and found.age_seconds is None:
+        yield "There is no verified backup. Take one."
+    elif found.enabled and found.stale:
+        yield (
+            f"The newest verified backup is {age(found.age_seconds or 0)} old; {config.frequency} allows {allowed}. "
+            "Find out why no newer one was taken."
+        )
+    if found.enabled and found.last_run is not None and not _is_running(config):
+        yield f"Last run: {found.last_run}."
+    for store, why in found.unlisted.items():
+        yield f"{store} could not be listed. {why}"
+    yield from found.interrupted
+
+
+def _is_running(config: Config) -> bool:
+    try:
+        lock.require_free(config.storage_path)
+    except LockedError:
+        return True
+    except EngineError:
+        return False
+    return False
+
+
+def _show_status(config: Config, found: Status, troubles: Sequence[str]) -> None:
+    say(f"{config.host} ({config.environment}): {'look at this' if troubles else 'all is well'}")
+    if found.newest_verified is None or found.age_seconds is None:
+        newest = "no verified backup"
+    else:
+        newest = f"{found.newest_verified}, {age(found.age_seconds)} old"
+    say(f"  newest    {newest}; {config.frequency} allows {age(found.max_age_seconds)}")
+    say(f"  last run  {found.last_run or 'succeeded'}")
+    say(f"  hold      {found.held or 'none'}")
+    say(f"  restore   {' '.join(found.interrupted) or 'none was cut off'}")
+    say(
+        f"  stores    {', '.join(found.unlisted) + ' could not be listed' if found.unlisted else 'all could be listed'}"
+    )
+    if not found.enabled:
+        say("  SWITCHED OFF: backup.enabled is false, so nobody asks how old the newest backup is.")
+    for trouble in troubles:
+        say(f"  TROUBLE   {trouble}")
+
+
+def _counted(count: int, one: str, more: str = "") -> str:
+    return f"{count} {one if count == 1 else more or one + 's'}"

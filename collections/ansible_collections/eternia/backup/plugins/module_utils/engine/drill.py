@@ -1,0 +1,346 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Prove that backups come back: select → fetch → prove → place → open → mark, in scratch beside the live system.
+
+The newest backup of every store is restored, from that store alone, and one older backup by lot. The live data is not
+touched, and backups go on meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import (
+    catalog,
+    eligibility,
+    fetch,
+    files,
+    history,
+    lock,
+    log,
+    names,
+    placing,
+    recovery,
+    scratch,
+    selection,
+    sqlite,
+    verify,
+)
+from . import target as target_
+from .catalog import VERIFIED
+from .clock import Clock
+from .config import Config
+from .eligibility import Chosen
+from .errors import DamagedError, EngineError, StoreError
+from .history import Entry, Prediction
+from .names import DATABASE
+from .selection import Candidate
+from .stores.base import Copy, Store
+from .stores.local import LocalStore
+from .stores.s3 import S3Store
+from .swap import Kept
+from .target import Target
+
+# The steps that a recovery has too, before the application starts.
+_RECOVERY = ("fetch", "prove", "place")
+_NOTHING_WAS_THERE = Kept(None, {}, linked=False, sound=False)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One copy in one store: no other store's copy stands in for it."""
+
+    store: Store
+    copy: Copy
+
+
+@dataclass
+class Drilled:
+    """One drill, done or planned. `problem` says why the backup did not come back, None where it did.
+
+    `bytes` is its size as stored, `facts` what was read from it in scratch, `steps` and `seconds` are the time taken.
+    """
+
+    name: str
+    store: str
+    location: str
+    bytes: int
+    newest: bool
+    problem: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    steps: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass
+class Outcome:
+    """What was drilled, or would be, at a UTC time.
+
+    `undrilled` says of each store from which nothing could be drilled why. `predicted` has the stores whose newest
+    backup came back. Times are in seconds.
+    """
+
+    at: str
+    drilled: list[Drilled] = field(default_factory=list)
+    undrilled: dict[str, str] = field(default_factory=dict)
+    predicted: list[Prediction] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def warn(self, message: str) -> None:
+        """Say what an operator should look at, although the drill goes on."""
+        self.warnings.append(message)
+        log.warning(message, log.RECOVERY)
+
+    @property
+    def problems(self) -> list[str]:
+        return [*self.undrilled.values(), *(one.problem for one in self.drilled if one.problem is not None)]
+
+    @property
+    def changed(self) -> bool:
+        """Whether a backup came back, and so was marked."""
+        return any(one.problem is None for one in self.drilled)
+
+
+class DrillFailedError(EngineError):
+    """Not everything came back; `outcome` says what did, and what did not."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        count = len(outcome.drilled) + len(outcome.undrilled)
+        super().__init__(f"{len(outcome.problems)} of {count} drills failed. {' '.join(outcome.problems)}")
+        self.outcome = outcome
+
+
+Choose = Callable[[Sequence[Choice]], Choice]
+# What is done with a choice: returns facts; raises EngineError.
+Act = Callable[[Choice, recovery.Outcome], Mapping[str, Any]]
+
+
+def plan(config: Config, *, clock: Clock, choose: Choose | None = None) -> Outcome:
+    """Find out what `run` would drill, reading only. Raises DrillFailedError where it would fail for a reason seen now.
+
+    LockedError, StoreError as `run`.
+    """
+    lock.require_no_drill(config.storage_path)
+    attempt = _Attempt(config, clock, choose, files.require_usable(config.storage_path))
+    attempt.drill_all(attempt.look)
+    return attempt.ended()
+
+
+def run(config: Config, *, clock: Clock, choose: Choose | None = None) -> Outcome:
+    """Drill the newest backup of every store and an older one. Raises DrillFailedError once all were tried.
+
+    `choose` takes one of the older ones; by default it is drawn by lot, anew after each drill, so that a plan names the
+    one that the run takes. LockedError where another drill goes on, StoreError where there can be no scratch.
+    """
+    files.make_private_dirs(config.storage_path)
+    with scratch.held(config.storage_path) as place:
+        attempt = _Attempt(config, clock, choose, place)
+        attempt.drill_all(attempt.restore_and_mark)
+        attempt.predict()
+        return attempt.ended()
+
+
+class _Attempt:
+    """A drill under way: what the stores hold, and what came of it so far."""
+
+    def __init__(self, config: Config, clock: Clock, choose: Choose | None, place: Path) -> None:
+        self._config, self._clock, self._place = config, clock, place
+        self._now, self._started = clock.now(), time.monotonic()
+        self._outcome = Outcome(names.iso(self._now))
+        self._earlier = self._history()
+        lot = random.Random(f"{config.host} {self._earlier[-1:]}")
+        self._choose: Choose = choose or lot.choice
+        self._stores = catalog.stores(config)
+        listed = {store.name: self._list(store) for store in self._stores}
+        verified = (backup for backup in catalog.merge(listed) if backup.status == VERIFIED)
+        self._kind = selection.kind_of_host(config, verified)
+        self._listed = {store: self._fit(copies) for store, copies in listed.items()}
+
+    def drill_all(self, act: Act) -> None:
+        """The newest of every store, and an older one: what went wrong with one keeps no other from its turn."""
+        undrilled = self._outcome.undrilled
+        for store in self._stores:
+            if store.name not in undrilled and not self._drill(self._newest_of(store), act, newest=True):
+                undrilled.setdefault(
+                    store.name,
+                    f"{store.location('').rstrip('/')} has no verified backup of the {self._kind}. Take one, then "
+                    "drill again.",
+                )
+        self._drill(self._older, act, newest=False)
+
+    def ended(self) -> Outcome:
+        """What came of it. Raises DrillFailedError where anything went wrong."""
+        outcome = self._outcome
+        outcome.seconds = time.monotonic() - self._started
+        if outcome.problems:
+            failed = DrillFailedError(outcome)
+            log.error(str(failed), log.RECOVERY)
+            raise failed
+        return outcome
+
+    def look(self, choice: Choice, steps: recovery.Outcome) -> Mapping[str, Any]:
+        """Find out whether a restore could begin, without writing; returns the facts that it would have to find."""
+        chosen = self._examined(choice, steps)
+        eligibility.require_plain(choice.copy, choice.store.location(choice.copy.name))
+        self._need_room(choice)
+        return {} if chosen.manifest is None else chosen.manifest.facts
+
+    def restore_and_mark(self, choice: Choice, steps: recovery.Outcome) -> Mapping[str, Any]:
+        """Restore into scratch; a copy that comes back is marked, one that is damaged loses its mark."""
+        store, copy = choice.store, choice.copy
+        try:
+            facts = self._restore(choice, steps)
+        except DamagedError:
+            self._unmark(choice)
+            raise
+        seconds = round(sum(steps.steps.values()), 3)
+        mark = json.dumps({"at": names.iso(self._clock.now()), "seconds": seconds}).encode() + b"\n"
+        try:
+            store.mark_drilled(copy, mark, staging=self._place)
+        except StoreError as exc:
+            self._outcome.warn(f"{store.location(copy.name)} came back, but could not be marked as drilled. {exc}")
+        log.info(f"{store.location(copy.name)} came back in a drill, in {seconds} s", log.RECOVERY)
+        return facts
+
+    def predict(self) -> None:
+        """Say how long a recovery is going to take, and remember it."""
+        measured = [
+            Entry(
+                self._outcome.at,
+                one.store,
+                one.name,
+                one.bytes,
+                round(sum(one.steps[step] for step in _RECOVERY), 6),
+            )
+            for one in self._outcome.drilled
+            if one.newest and one.problem is None
+        ]
+        self._outcome.predicted = [history.predict(entry, self._earlier) for entry in measured]
+        try:
+            history.write(self._config.storage_path, [*self._earlier, *measured], staging=self._place)
+        except StoreError as exc:
+            self._outcome.warn(str(exc))
+
+    def _restore(self, choice: Choice, steps: recovery.Outcome) -> Mapping[str, Any]:
+        """The steps of a restore, with a target that nothing is at."""
+        chosen = self._examined(choice, steps)
+        self._need_room(choice)
+        live = target_.of(self._config, choice.copy.name.kind)
+        with files.emptied(self._place / "host") as directory:
+            target = Target(live.kind, directory / live.path.name)
+            staged = fetch.bring(chosen, target, level=self._config.verify, outcome=steps, progress=files.silent)
+            with steps.step("place"):
+                placing.place(target, staged, kept=_NOTHING_WAS_THERE, keeping=directory, outcome=steps)
+            with steps.step("open"):
+                self._open(target)
+            return staged.facts
+
+    def _unmark(self, choice: Choice) -> None:
+        if isinstance(choice.store, LocalStore):
+            try:
+                choice.store.unmark_drilled(choice.copy.name)
+            except StoreError as exc:
+                self._outcome.warn(str(exc))
+
+    def _open(self, target: Target) -> None:
+        """As the application would that finds it in its place."""
+        if target.kind == DATABASE:
+            sqlite.begin_to_write(target.real)
+        else:
+            verify.check(target.real, target.kind, self._config.verify)
+
+    def _examined(self, choice: Choice, steps: recovery.Outcome) -> Chosen:
+        store, copy = choice.store, choice.copy
+        if copy.bytes is None:
+            raise DamagedError(
+                f"{store.location(copy.name)} is gone; only what describes it is left. Find out who removed it, and "
+                "take a new backup."
+            )
+        candidate = Candidate(str(copy.name), copy.name.kind, ((store, copy),))
+        return eligibility.examine(self._config, recovery.Request(), candidate, steps)
+
+    def _need_room(self, choice: Choice) -> None:
+        # As much again, for the backup that may be taken meanwhile.
+        files.need_space(self._place, 2 * (choice.copy.bytes or 0))
+
+    def _drill(self, pick: Callable[[set[Choice]], Choice | None], act: Act, *, newest: bool) -> bool:
+        """Drill what is picked; where prune removed it meanwhile, what is picked next. False where there is nothing."""
+        removed: set[Choice] = set()
+        while True:
+            choice = pick(removed)
+            if choice is None:
+                return False
+            drilled = self._told(choice, act, newest=newest)
+            if drilled.problem is None or self._is_still_there(choice):
+                self._outcome.drilled.append(drilled)
+                return True
+            self._outcome.warn(f"{drilled.location} was removed while it was drilled; another is taken.")
+            removed.add(choice)
+
+    def _told(self, choice: Choice, act: Act, *, newest: bool) -> Drilled:
+        store, copy = choice.store, choice.copy
+        told = Drilled(str(copy.name), store.name, store.location(copy.name), copy.bytes or 0, newest)
+        started, steps = time.monotonic(), recovery.Outcome()
+        try:
+            told.facts = act(choice, steps)
+        except EngineError as exc:
+            told.problem = str(exc)
+        told.steps, told.seconds = steps.steps, time.monotonic() - started
+        self._outcome.warnings.extend(steps.warnings)
+        return told
+
+    def _history(self) -> list[Entry]:
+        try:
+            return history.read(self._config.storage_path)
+        except DamagedError as exc:
+            self._outcome.warn(str(exc))
+            return []
+
+    def _list(self, store: Store) -> list[Copy]:
+        """What a store holds; nothing where it cannot be listed, which is told."""
+        try:
+            if isinstance(store, S3Store):
+                # Another host's backups prove nothing for this one.
+                store.claimed(self._config.owner)
+            return list(store.copies())
+        except StoreError as exc:
+            self._outcome.undrilled[store.name] = str(exc)
+            return []
+
+    def _fit(self, copies: Sequence[Copy]) -> list[Copy]:
+        """Those that say of themselves that they are verified, of the host's kind, the newest first."""
+        fit = (
+            copy
+            for copy in copies
+            if copy.has_manifest and copy.name.kind == self._kind and copy.name.created_at <= self._now
+        )
+        return sorted(fit, key=lambda copy: copy.name, reverse=True)
+
+    def _is_still_there(self, choice: Choice) -> bool:
+        try:
+            return any(copy.has_manifest for copy in choice.store.copies(choice.copy.name))
+        except StoreError:
+            # Nobody knows, so what went wrong is what counts.
+            return True
+
+    def _newest_of(self, store: Store) -> Callable[[set[Choice]], Choice | None]:
+        def pick(removed: set[Choice]) -> Choice | None:
+            if removed:
+                self._listed[store.name] = self._fit(self._list(store))
+            choices = (Choice(store, copy) for copy in self._listed[store.name])
+            return next((choice for choice in choices if choice not in removed), None)
+
+        return pick
+
+    def _older(self, removed: set[Choice]) -> Choice | None:
+        choices = [Choice(store, copy) for store in self._stores for copy in self._listed[store.name][1:]]
+        choices = [choice for choice in choices if choice not in removed]
+        return self._choose(choices) if choices else None

@@ -1,0 +1,69 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is at a target, checked and hashed while the backup is fetched, and good for as long as nobody touches it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import digest, verify
+from .errors import EngineError
+from .names import DATABASE
+from .target import Target
+from .verify import Proof
+
+# Byte 18 of the header says so: https://www.sqlite.org/fileformat2.html#file_format_version_numbers
+_WAL_VERSION = 2
+
+
+@dataclass(frozen=True)
+class Rest:
+    """What changes when somebody writes to a file that has nothing beside it, or puts another in its place."""
+
+    device: int
+    inode: int
+    bytes: int
+    modified: int
+
+    @classmethod
+    def of(cls, target: Target) -> Rest | None:
+        """None where the target is missing, or has something beside it. Raises OSError."""
+        if target.present() != ("",):
+            return None
+        facts = target.real.stat()
+        return cls(facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The facts of a database that is sound, and its proof; `rest` is how it lay before it was read."""
+
+    facts: dict[str, Any]
+    proof: Proof
+    rest: Rest
+
+    def holds(self, target: Target) -> bool:
+        """Whether nobody touched it since. Raises OSError."""
+        return Rest.of(target) == self.rest
+
+
+def judge(target: Target, level: str) -> Judged | None:
+    """Check and hash a database at rest, reading only; None for anything else, and where it is not sound."""
+    try:
+        rest = Rest.of(target)
+        if rest is None or target.kind != DATABASE:
+            return None
+        proof = verify.prove(target.real, target.kind, level, algorithm=digest.preferred_algorithm())
+        return Judged({"journal_mode": _journal_mode(target.real), **proof.facts}, proof, rest)
+    except (EngineError, OSError):
+        # Said when it is kept, if it is still so.
+        return None
+
+
+def _journal_mode(path: Path) -> str:
+    """As SQLite says it of a database that nobody has open."""
+    with path.open("rb") as stream:
+        return "wal" if stream.read(19)[18] == _WAL_VERSION else "delete"

@@ -1,0 +1,68 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Put a staged file into place: dress → journal → swap → check in place → clear. In earnest and in a drill."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+from . import files, holders, safety, swap, verify
+from .errors import DamagedError, EngineError, TargetError
+from .fetch import RAW
+from .recovery import Outcome
+from .staging import Staged
+from .swap import Kept
+from .target import Target, dress
+
+
+def place(target: Target, staged: Staged, *, kept: Kept, keeping: Path, outcome: Outcome) -> None:
+    """Give the staged file the target's name. `kept` is what was there, still without its name in `keeping`.
+
+    Raises EngineError; then the target is what it was before.
+    """
+    try:
+        dress(target, staged.path)
+        files.fsync_path(staged.path)
+    except OSError as exc:
+        raise TargetError(
+            f"{staged.path} cannot be given the owner and mode of {target.path}: {files.reason(exc)}. Nothing was "
+            "changed; run as root, or as the owner."
+        ) from exc
+    # It took a while to keep what is there, and the lock that lets nobody in is ours now.
+    holders.require_none(target, locked=False)
+    journal = swap.begin(target, staged.path, backup=staged.title, kept=kept)
+    with ExitStack() as held:
+        try:
+            safety.publish(kept, keeping)
+            held.enter_context(holders.kept_out_of(target.kind, staged.path))
+            swap.commit(target, staged.path)
+            holders.require_none_of_old(target, journal.old)
+            _check_in_place(target, staged)
+        except (EngineError, OSError) as exc:
+            # With both locks still: nobody has written to what was put there.
+            swap.take_back(target, journal)
+            if isinstance(exc, EngineError):
+                raise
+            raise TargetError(
+                f"{target.path} could not be replaced: {files.reason(exc)}. It is as it was before. Correct the rights "
+                "there, or free some space, then run again."
+            ) from exc
+    try:
+        swap.clear(target)
+    except OSError as exc:
+        outcome.warn(f"{target.staging} could not be cleared: {files.reason(exc)}. The next run will.")
+
+
+def _check_in_place(target: Target, staged: Staged) -> None:
+    """Read it once more where it lies now. A raw safety copy is what it is."""
+    if staged.store == RAW:
+        return
+    found = verify.facts(target.real, target.kind)
+    size = target.real.stat().st_size
+    if found != staged.facts or size != staged.content.bytes:
+        raise DamagedError(
+            f"{target.path} is not what was put there ({size} bytes, {staged.content.bytes} expected). It is as it "
+            "was before. Look at the disk."
+        )
