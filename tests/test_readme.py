@@ -33,10 +33,10 @@ EXPECTED = {
     "rm data/eternia.db*": "",
     ".venv/bin/ansible-playbook playbooks/disaster_recovery.yml -e backup=latest": "RESTORED: eternia-dev is back",
     ".venv/bin/python scripts/restore_backup.py list": "eternia_backup_",
-    ".venv/bin/python scripts/restore_backup.py verify": "",
+    ".venv/bin/python scripts/restore_backup.py verify": "0 damaged",
     ".venv/bin/python scripts/restore_backup.py download latest --to .dev": "eternia_backup_",
     ".venv/bin/python scripts/restore_backup.py restore latest --check": "eternia_backup_",
-    ".venv/bin/ansible-playbook playbooks/restore_drill.yml": "eternia-dev",
+    ".venv/bin/ansible-playbook playbooks/restore_drill.yml": "DRILLED: eternia-dev",
     # There is no such host here: what can be run of it is that Ansible finds the play and the host.
     ".venv/bin/ansible-playbook -i inventories/production playbooks/backup.yml": "eternia-production",
 }

@@ -96,6 +96,17 @@ def test_every_module_is_in_the_action_group() -> None:
     assert groups["backup"] == sorted(path.stem for path in COLLECTION.glob("plugins/modules/*.py"))
 
 
+@pytest.mark.parametrize("role", sorted(path.name for path in COLLECTION.glob("roles/*")))
+def test_the_defaults_of_a_role_are_its_documented_options(role: str) -> None:
+    folder = COLLECTION / "roles" / role
+    options = yaml.safe_load((folder / "meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+    defaults = yaml.safe_load((folder / "defaults/main.yml").read_text())
+    assert {name: option["default"] for name, option in options.items()} == defaults
+    readme = (folder / "README.md").read_text()
+    assert [name for name in defaults if f"`{name}`" not in readme] == []
+    assert all(name.startswith(f"{role}_") for name in defaults)
+
+
 def test_every_file_says_its_licence() -> None:
     speaking = {".py", ".sh", ".yml", ".yaml", ".j2", ".toml", ".cfg"}
     for name in tracked():

@@ -15,7 +15,7 @@ options:
     description:
       - The C(backup) block, as it stands in C(group_vars). The engine checks every key; an unknown key, a wrong type
         or a value that does not exist is an error that names the key, the value and what is allowed.
-      - C(enabled) (boolean, default V(true)); with V(false) the modules change nothing.
+      - C(enabled) (boolean, default V(true)); with V(false) no backup is taken, pruned or drilled.
       - C(frequency) (V(hourly), V(daily), V(weekly) or V(monthly), default V(daily)).
       - C(source) (V(auto), V(database) or V(state), default V(auto)), C(database_path) (default C(data/eternia.db)) and
         C(state_path) (default C(logs/state_snapshot.json)) say what is protected.

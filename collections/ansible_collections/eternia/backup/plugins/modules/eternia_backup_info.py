@@ -24,11 +24,6 @@ options:
     type: str
     choices: [none, manifest, full]
     default: none
-  source:
-    description:
-      - Whether to read what the application holds at this moment, its rows by table. It is only read.
-    type: bool
-    default: false
 extends_documentation_fragment:
   - eternia.backup.options
 attributes:
@@ -45,6 +40,7 @@ author:
   - The Eternia maintainers (@eternia)
 seealso:
   - module: eternia.backup.eternia_backup
+  - module: eternia.backup.eternia_source_info
 """
 
 EXAMPLES = r"""
@@ -156,13 +152,6 @@ interrupted:
   type: list
   elements: str
   sample: []
-source:
-  description:
-    - With O(source=true), what the application holds at this moment. That is its kind and path, its facts, C(written_at)
-      in seconds since 1970, and C(holders), the processes that have it open. C(problem) says why it cannot be read.
-  returned: success
-  type: dict
-  sample: {kind: database, path: /opt/eternia/data/eternia.db, tables: {state: 1900}, holders: []}
 newest_verified:
   description: The name of the newest verified backup; V(null) where there is none.
   returned: success
@@ -202,7 +191,6 @@ def main() -> None:
         argument_spec={
             **glue.COMMON_OPTIONS,
             "verify": {"type": "str", "choices": ["none", "manifest", "full"], "default": "none"},
-            "source": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -211,8 +199,7 @@ def main() -> None:
         found = status.read(config, now=datetime.now(timezone.utc), verify=module.params["verify"])
     except EngineError as exc:
         module.fail_json(msg=str(exc))
-    live = status.live(config) if module.params["source"] else {}
-    module.exit_json(changed=False, stale=found.stale, source=live, **asdict(found))
+    module.exit_json(changed=False, stale=found.stale, **asdict(found))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ description:
 options:
   state:
     description:
-      - With V(present) the host is held. With V(absent) the hold is released.
+      - With V(present) the host is held. A hold of somebody else is an error that names him.
+      - With V(absent) the hold is released, with O(who) only where it is his.
     type: str
     choices: [present, absent]
     default: present
@@ -30,7 +31,8 @@ options:
     type: str
   minutes:
     description:
-      - After how many minutes the hold ends by itself.
+      - After how many minutes the hold ends by itself. One that is asked for again is renewed when half of them are
+        over.
     type: int
     default: 120
 extends_documentation_fragment:
@@ -96,28 +98,28 @@ def main() -> None:
         supports_check_mode=True,
     )
     params, now = module.params, datetime.now(timezone.utc)
-    wanted = None
-    if params["state"] == "present":
-        wanted = hold.Hold(params["who"], params["why"], now + timedelta(minutes=params["minutes"]))
     try:
         place = glue.configuration(module).storage_path
         before = hold.read(place, now)
-        changed = described(before) != described(wanted)
-        if changed and not module.check_mode:
-            hold.release(place) if wanted is None else hold.put(place, wanted)
+        if params["state"] == "present":
+            wanted = hold.Hold(params["who"], params["why"], now + timedelta(minutes=params["minutes"]))
+            after = hold.due(before, wanted, now)
+        else:
+            after = before if before and params["who"] not in (None, before.who) else None
+        if after != before and not module.check_mode:
+            hold.put(place, after)
     except EngineError as exc:
         module.fail_json(msg=str(exc))
-    held = wanted if changed else before
     module.exit_json(
-        changed=changed,
-        until=None if held is None else names.iso(held.until),
-        diff={"before": described(before), "after": described(wanted)},
+        changed=after != before,
+        until=None if after is None else names.iso(after.until),
+        diff={"before": described(before), "after": described(after)},
     )
 
 
 def described(one: hold.Hold | None) -> str:
-    """A hold in words. When it ends is no part of it: a hold that is asked for again goes on as it was."""
-    return "not held\n" if one is None else f"held by {one.who}: {one.why}\n"
+    """A hold in words."""
+    return "not held\n" if one is None else f"held by {one.who} until {names.iso(one.until)}: {one.why}\n"
 
 
 if __name__ == "__main__":

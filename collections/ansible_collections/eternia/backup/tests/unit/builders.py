@@ -162,10 +162,11 @@ def at_call(
     *,
     lasting: bool = False,
 ) -> None:
-    """Let the `step`-th call that goes to the disk, counted over all of CALLS, meet `fault`; if `lasting` all later too.
+    """Let the `step`-th call that goes to the disk, counted over all of CALLS, meet `fault`.
 
-    A write gets half-way first. `fault` is told the call, `create` for an `open` that makes a file. Nothing is waited
-    for: what is tested is not the disk. Before Python 3.11 pathlib has calls of its own, which are not counted.
+    If `lasting` every later one does, too. A write gets half-way first. `fault` is told the call, `create` for an
+    `open` that makes a file. Nothing is waited for: what is tested is not the disk. Before Python 3.11 pathlib has
+    calls of its own, which are not counted.
     """
     count = itertools.count(1)
 

@@ -119,13 +119,13 @@ def run(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcom
     with ExitStack() as held:
         held.enter_context(lock.held(config.storage_path))
         hold.require_none(config.storage_path, clock.now())
-        for live in target.both(config):
-            swap.tidy(live)
-        scratch.tidy(config.storage_path)
         # That the last run went well is no longer the last word, whatever becomes of this one.
         record.withdraw(config.storage_path)
         staging = held.enter_context(local.staging())
         outcome = held.enter_context(_recorded(config, clock, staging))
+        for live in target.both(config):
+            swap.tidy(live)
+        scratch.tidy(config.storage_path)
         attempt = _Attempt(config, clock, skip_unchanged, outcome)
         name = attempt.free_name()
         clock.sleep_until(name.created_at)

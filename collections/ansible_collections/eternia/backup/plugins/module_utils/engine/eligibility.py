@@ -50,15 +50,19 @@ def examine(config: Config, request: Request, candidate: Candidate, outcome: Out
         raise together(trouble or [DamagedError(f"{candidate.title} is gone; only what describes it is left.")])
     for one in trouble:
         outcome.warn(str(one))
-    manifest = copies[0][2]
+    require_allowed(config, request, candidate.title, copies[0][2])
+    return Chosen(candidate, tuple(copies))
+
+
+def require_allowed(config: Config, request: Request, title: str, manifest: Manifest | None) -> None:
+    """Raises RefusedError where the request has to allow what its manifest says, or that it has none."""
     if manifest is None:
-        _require_allowed(request.allow_unverified, candidate.title, "has no manifest, so nothing proves it whole")
+        _require_allowed(request.allow_unverified, title, "has no manifest, so nothing proves it whole")
     elif (manifest.environment, manifest.host) != (config.environment, config.host) and not request.allow_foreign:
         raise RefusedError(
-            f"{candidate.title} is of host {manifest.host} in {manifest.environment}; this is host {config.host} in "
+            f"{title} is of host {manifest.host} in {manifest.environment}; this is host {config.host} in "
             f"{config.environment}. If it is meant to come here, allow it: allow_foreign."
         )
-    return Chosen(candidate, tuple(copies))
 
 
 def together(trouble: Sequence[EngineError]) -> EngineError:

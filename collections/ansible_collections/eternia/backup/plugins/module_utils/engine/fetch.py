@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +75,19 @@ def _fetched(
         with outcome.step("prove"):
             content, facts = _proven(path, target, manifest, where, level)
     except OSError as exc:
+        if exc.errno == errno.EIO:
+            # It may be the disk that it came from: then that copy is damaged, and another may be whole.
+            store.prove(copy)
         raise TargetError(
             f"{where} could not be brought to {path}: {files.reason(exc)}. Nothing was changed; free some space or "
             "look at the disks, then run again."
         ) from exc
     return Staged(path, title, where, store.name, content, facts, manifest)
+
+
+def has_companions(target: Target) -> bool:
+    """Whether what was fetched brings more than one file."""
+    return any((target.staging / target.beside(suffix).name).exists() for suffix in target.suffixes[1:])
 
 
 def _bring_raw(candidate: Candidate, target: Target, outcome: Outcome) -> Staged:

@@ -45,33 +45,36 @@ def require_none(storage_path: Path, now: datetime) -> None:
         )
 
 
-def put(storage_path: Path, hold: Hold) -> None:
-    """Put a hold in force; it replaces another. Raises StoreError."""
+def due(found: Hold | None, wanted: Hold, now: datetime) -> Hold:
+    """What to put in force where `found` is: the same, until half of its time is over.
+
+    Raises LockedError where it is somebody else's.
+    """
+    if found is None or found.until <= now:
+        return wanted
+    if found.who != wanted.who:
+        raise LockedError(
+            f"The backups of this host are held by {found.who} until {names.iso(found.until)}: {found.why}. Ask there, "
+            "or wait."
+        )
+    is_fresh = found.why == wanted.why and found.until - now > (wanted.until - now) / 2
+    return found if is_fresh else wanted
+
+
+def put(storage_path: Path, hold: Hold | None) -> None:
+    """Put a hold in force in place of another, or end it where `hold` is None. Raises StoreError."""
+    path, staged = storage_path / _NAME, storage_path / f".{_NAME}.new"
     files.make_private_dirs(storage_path)
-    raw = json.dumps({**asdict(hold), "until": names.iso(hold.until)}, indent=2).encode() + b"\n"
-    staged = storage_path / f".{_NAME}.new"
     try:
-        staged.unlink(missing_ok=True)
-        files.write_new(staged, raw)
-        staged.replace(storage_path / _NAME)
+        if hold is None:
+            path.unlink(missing_ok=True)
+        else:
+            staged.unlink(missing_ok=True)
+            fields = {**asdict(hold), "until": names.iso(hold.until)}
+            files.write_new(staged, json.dumps(fields, indent=2).encode() + b"\n")
+            staged.replace(path)
         files.fsync_path(storage_path)
     except OSError as exc:
-        raise _failed(storage_path, "written", exc) from exc
-
-
-def release(storage_path: Path) -> bool:
-    """End the hold; False where there was none. Raises StoreError."""
-    try:
-        (storage_path / _NAME).unlink()
-        files.fsync_path(storage_path)
-    except FileNotFoundError:
-        return False
-    except OSError as exc:
-        raise _failed(storage_path, "removed", exc) from exc
-    return True
-
-
-def _failed(storage_path: Path, what: str, exc: OSError) -> StoreError:
-    return StoreError(
-        f"{storage_path / _NAME} could not be {what}: {files.reason(exc)}. Free some space or correct the rights there."
-    )
+        raise StoreError(
+            f"{path} could not be changed: {files.reason(exc)}. Free some space or correct the rights there."
+        ) from exc

@@ -9,7 +9,7 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,14 +42,19 @@ def find(target: Target, *, locked: bool = True) -> list[Holder]:
     With `locked` a lock on a database tells of those that cannot be seen; not for whoever holds that lock himself.
     """
     wanted: dict[tuple[int, ...], str] = {}
-    for suffix in target.present():
-        facts = target.beside(suffix).stat()
-        wanted[facts.st_dev, facts.st_ino] = str(target.beside(suffix))
+    for suffix in target.suffixes:
+        # The application may be removing its log at this moment.
+        with suppress(FileNotFoundError):
+            facts = target.beside(suffix).stat()
+            wanted[facts.st_dev, facts.st_ino] = str(target.beside(suffix))
     return _find(target, wanted) or (_by_lock(target) if locked else [])
 
 
 def require_none_of_old(target: Target, old: tuple[int, ...] | None) -> None:
-    """`old` begins with its device and inode. Raises LockedError naming every process that opened what was there, right before it was replaced."""
+    """Raises LockedError naming every process that opened what was there, right before it was replaced.
+
+    `old` begins with its device and inode; None where nothing was there.
+    """
     holders = _find(target, {} if old is None else {old[:2]: f"the old {target.real}"})
     if holders:
         raise LockedError(

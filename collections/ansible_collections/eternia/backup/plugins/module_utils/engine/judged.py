@@ -16,7 +16,7 @@ from .target import Target
 from .verify import Proof
 
 # Byte 18 of the header says so: https://www.sqlite.org/fileformat2.html#file_format_version_numbers
-_WAL_VERSION = 2
+_WAL_VERSION = b"\2"
 
 
 @dataclass(frozen=True)
@@ -66,4 +66,4 @@ def judge(target: Target, level: str) -> Judged | None:
 def _journal_mode(path: Path) -> str:
     """As SQLite says it of a database that nobody has open."""
     with path.open("rb") as stream:
-        return "wal" if stream.read(19)[18] == _WAL_VERSION else "delete"
+        return "wal" if stream.read(19)[18:] == _WAL_VERSION else "delete"

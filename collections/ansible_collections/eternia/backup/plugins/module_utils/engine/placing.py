@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from . import files, holders, safety, swap, verify
-from .errors import DamagedError, EngineError, TargetError
+from .errors import DamagedError, EngineError, LockedError, TargetError
 from .fetch import RAW
 from .recovery import Outcome
 from .staging import Staged
@@ -36,11 +36,16 @@ def place(target: Target, staged: Staged, *, kept: Kept, keeping: Path, outcome:
     with ExitStack() as held:
         try:
             safety.publish(kept, keeping)
+            swap.require_unchanged(target, journal)
             held.enter_context(holders.kept_out_of(target.kind, staged.path))
             swap.commit(target, staged.path)
             holders.require_none_of_old(target, journal.old)
             _check_in_place(target, staged)
         except (EngineError, OSError) as exc:
+            if isinstance(exc, LockedError):
+                # Who came in may yet write to what was there: then what was kept of it must not be the same file.
+                with suppress(OSError):
+                    safety.detach(kept)
             # With both locks still: nobody has written to what was put there.
             swap.take_back(target, journal)
             if isinstance(exc, EngineError):

@@ -16,9 +16,12 @@ from . import catalog, hold, lock, log, record, verify
 from .config import Config
 from .errors import DamagedError, EngineError, NotFoundError, StoreError
 from .names import DATABASE, STATE, BackupName
-from .retention import Decision, apply_policy, stay_first
+from .retention import Decision, Policy, apply_policy, stay_first
 from .stores.base import Copy, Store
 from .stores.s3 import S3Store
+
+# How long a safety backup stays at least.
+_SAFETY_DAYS = 30
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,19 @@ def run(config: Config, *, now: datetime) -> Outcome:
 
 
 def _stores(config: Config) -> list[Store]:
-    """Where backups lie that age. Safety backups age too, by the same policy, and apart from the others."""
+    """Where backups lie that age. Safety backups age too, apart from the others."""
     return [*catalog.stores(config), catalog.safety(config)]
+
+
+def _policy(store: Store, config: Config) -> Policy:
+    """What stays in a store. A safety backup goes by its age alone: several restores in one night are one incident."""
+    if store.name != catalog.SAFETY:
+        return config.policy
+    days = config.policy.retention_days
+    return Policy(
+        retention_days=_SAFETY_DAYS if days is None else days and max(days, _SAFETY_DAYS),
+        minimum_kept=config.policy.minimum_kept,
+    )
 
 
 def _obstacles(stores: Iterable[Store], config: Config) -> dict[str, str]:
@@ -120,13 +134,14 @@ def _decide(
     upcoming: Collection[BackupName],
     outcome: Outcome,
 ) -> list[Decision]:
-    decisions = apply_policy(copies, config.policy, now)
+    policy = _policy(store, config)
+    decisions = apply_policy(copies, policy, now)
     if all(decision.keep for decision in decisions):
         return decisions
     obstacle = obstacles.get(store.name)
     if obstacle is not None:
         return [Decision(one.copy, True, (f"nothing is removed: {obstacle}",)) for one in decisions]
-    decisions = apply_policy(_proven(store, copies, config, now, upcoming, outcome), config.policy, now)
+    decisions = apply_policy(_proven(store, copies, config, now, upcoming, outcome), policy, now)
     return [
         Decision(one.copy, True, ("the application runs on it",)) if _is_live(store, one.copy, config) else one
         for one in decisions

@@ -8,6 +8,7 @@ The live data changes by one rename, after everything that can go wrong has had 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -40,7 +41,7 @@ from .files import Progress
 from .judged import Judged, judge
 from .manifest import Content, Manifest
 from .recovery import Outcome, Request
-from .selection import Selection
+from .selection import Candidate, Selection
 from .source import Source
 from .staging import Staged
 from .target import Target
@@ -61,8 +62,10 @@ def plan(config: Config, request: Request, *, clock: Clock) -> Outcome:
     target_.require_replaceable(target)
     files.require_usable(config.storage_path)
     outcome.target = str(target.path)
-    with outcome.step("prove"):
-        chosen = first_whole(config, request, found, outcome, lambda one: _prove_in_store(one, outcome))
+    chosen = None if is_pending else _there_already(config, request, found.candidates[0], target)
+    if chosen is None:
+        with outcome.step("prove"):
+            chosen = first_whole(config, request, found, outcome, lambda one: _prove_in_store(one, outcome))
     manifest = chosen.manifest
     _describe(outcome, chosen, manifest)
     outcome.before = _facts_now(target)
@@ -123,13 +126,12 @@ def _begun(config: Config, request: Request, clock: Clock) -> Iterator[tuple[_At
     with ExitStack() as held:
         held.enter_context(lock.held(config.storage_path))
         catalog.local(config).tidy()
+        # First of all: what may fail from here on must not keep a restore that was cut off from being settled.
+        for one in target_.both(config):
+            _settle(one, outcome)
         attempt = _Attempt(config, request, clock, outcome)
         target_.make_directory(attempt.target)
         held.enter_context(lock.held_target(attempt.target.real))
-        outcome.safety = swap.kept_by_pending(attempt.target)
-        message = swap.settle(attempt.target)
-        if message is not None:
-            outcome.warnings.append(message)
         try:
             with outcome.step("look"):
                 attempt.look()
@@ -145,17 +147,29 @@ def _begun(config: Config, request: Request, clock: Clock) -> Iterator[tuple[_At
                     swap.discard(attempt.target)
 
 
+def _settle(target: Target, outcome: Outcome) -> None:
+    if os.path.lexists(target.staging):
+        with lock.held_target(target.real):
+            kept = swap.kept_by_pending(target)
+            message = swap.settle(target)
+            if message is not None:
+                outcome.warnings.append(message)
+                outcome.safety = kept
+
+
 class _Attempt:
     """One restore under way: what was chosen, where it goes, and what is known of it so far."""
 
     def __init__(self, config: Config, request: Request, clock: Clock, outcome: Outcome) -> None:
         self._config, self._request, self._clock, self._outcome = config, request, clock, outcome
         self._staged: Staged | None = None
+        self._looked_for: str | None = None
         for kind_target in target_.both(config):
-            # Asked for by name and fetched by an earlier run: no store needs to be asked again.
+            # Fetched by an earlier run from the very place that is asked for: no store needs to be asked again.
             self._staged = self._staged or staging.find(kind_target, request.backup)
             self.target = kind_target
             if self._staged is not None:
+                eligibility.require_allowed(config, request, self._staged.title, self._staged.manifest)
                 return
         self._selection = _selected(config, request, outcome, clock)
         self.target = target_.of(config, self._selection.candidates[0].kind)
@@ -167,14 +181,13 @@ class _Attempt:
         self._outcome.kind = self.target.kind
         if self._staged is not None:
             return
-        with suppress(EngineError):
-            # What speaks against it is said when it is fetched.
-            first = self._selection.candidates[0]
-            chosen = eligibility.examine(self._config, self._request, first, Outcome())
-            if chosen.manifest is not None and _has_content(self.target, chosen.manifest.content):
-                _describe(self._outcome, chosen, chosen.manifest)
-                self._outcome.unchanged = True
-                self._outcome.before = self._outcome.after = _facts_now(self.target)
+        first = self._selection.candidates[0]
+        self._looked_for = first.title
+        chosen = _there_already(self._config, self._request, first, self.target)
+        if chosen is not None:
+            _describe(self._outcome, chosen, chosen.manifest)
+            self._outcome.unchanged = True
+            self._outcome.before = self._outcome.after = _facts_now(self.target)
 
     def bring(self, progress: Progress) -> Staged:
         """Fetch and prove: the first candidate, or where the request may fall back the first that is whole."""
@@ -206,7 +219,8 @@ class _Attempt:
         outcome.bytes, outcome.manifest = staged.content.bytes, manifest
         outcome.created_at = _created_at(staged.title, manifest)
         outcome.after = staged.facts
-        if manifest is None and _has_content(self.target, staged.content):
+        is_known = manifest is not None and staged.title == self._looked_for
+        if not is_known and not fetch.has_companions(self.target) and _has_content(self.target, staged.content):
             outcome.unchanged, outcome.before = True, staged.facts
 
     def replace(self, staged: Staged, judged: Judged | None) -> None:
@@ -245,6 +259,8 @@ def first_whole(config: Config, request: Request, found: Selection, outcome: Out
         try:
             return act(eligibility.examine(config, request, candidate, outcome))
         except (DamagedError, NotFoundError, RefusedError) as exc:
+            if found.by_name and found.warnings and not isinstance(exc, RefusedError):
+                raise StoreError(f"{exc} Another store may have it whole: {' '.join(found.warnings)}") from exc
             if found.by_name:
                 raise
             refused += isinstance(exc, RefusedError)
@@ -269,8 +285,18 @@ def _prove_in_store(chosen: Chosen, outcome: Outcome) -> Chosen:
             return replace(chosen, copies=chosen.copies[place:])
         except (DamagedError, StoreError) as exc:
             trouble.append(exc)
-            outcome.warn(str(exc))
+            if len(trouble) < len(chosen.copies):
+                outcome.warn(f"{exc} The copy in the next store is tried.")
     raise eligibility.together(trouble)
+
+
+def _there_already(config: Config, request: Request, candidate: Candidate, target: Target) -> Chosen | None:
+    """The candidate, where the target has its content. What speaks against it is said when it is fetched."""
+    with suppress(EngineError):
+        chosen = eligibility.examine(config, request, candidate, Outcome())
+        if chosen.manifest is not None and _has_content(target, chosen.manifest.content):
+            return chosen
+    return None
 
 
 def _describe(outcome: Outcome, chosen: Chosen, manifest: Manifest | None) -> None:

@@ -38,7 +38,8 @@ def need_space(target: Target, config: Config) -> None:
 def fold(target: Target, level: str, judged: Judged | None) -> dict[str, Any] | None:
     """Check what is there, then bring a database's log into it; its facts, or None where it is not sound.
 
-    What was `judged` and was not touched since is not checked again. What is not sound is not touched: opening it for writing might make it worse.
+    What was `judged` and was not touched since is not checked again. What is not sound is not touched: opening it for
+    writing might make it worse.
     """
     if not target.real.exists():
         return None
@@ -165,6 +166,15 @@ def publish(kept: Kept, staging: Path) -> None:
         ) from exc
 
 
+def detach(kept: Kept) -> None:
+    """Make what was kept by a link a file of its own. Raises OSError."""
+    for path in kept.files.values() if kept.linked else ():
+        own = path.with_name(f"{path.name}.own")
+        own.unlink(missing_ok=True)
+        files.copy_file(path, own)
+        os.replace(own, path)
+
+
 def close_to_others(kept: Kept) -> None:
     """What was kept by a link had the live file's owner and mode until now. Raises OSError."""
     for path in kept.files.values():
@@ -184,24 +194,21 @@ def _prepare_sound(
 ) -> Kept:
     staged = staging / str(name)
     linked = files.link_or_copy(target.real, staged)
-    algorithm = digest.preferred_algorithm()
-    if not linked:
-        proof = verify.prove(staged, name.kind, config.verify, algorithm=algorithm)
-        verify.same_facts(staged, proof.facts, facts)
-        content, stored = proof.content, proof.stored
-    elif judged is not None and judged.holds(target):
-        content, stored = judged.proof.content, judged.proof.stored
+    if linked and judged is not None and judged.holds(target):
+        proof = judged.proof
     else:
-        content, stored = digest.of_file(staged, algorithm)
+        # Somebody may have come and gone since the facts were read, until the lock was ours.
+        proof = verify.prove(staged, name.kind, config.verify, algorithm=digest.preferred_algorithm())
+        verify.same_facts(staged, proof.facts, facts)
     manifest = Manifest(
         name=str(name),
         kind=name.kind,
         environment=config.environment,
         host=config.host,
         created_at=names.iso(name.created_at),
-        source={"path": str(target.path), "bytes": content.bytes, **facts},
-        content=content,
-        stored=stored,
+        source={"path": str(target.path), "bytes": proof.content.bytes, **facts},
+        content=proof.content,
+        stored=proof.stored,
         verified=Verified(config.verify, names.iso(clock.now())),
     )
     files.write_new(staging / f"{name}{names.MANIFEST_SUFFIX}", manifest.to_json())

@@ -60,9 +60,9 @@ def find(config: Config, wanted: str, *, now: datetime) -> Selection:
     known because a store cannot be listed.
     """
     if wanted == LATEST:
-        return _newest(config, now, f"{LATEST} means a verified backup, and there is none")
+        return _newest(config, now, now, f"{LATEST} means a verified backup, and there is none")
     if _INSTANT.match(wanted):
-        return _newest(config, min(_instant(wanted), now), f"there is no verified backup from {wanted} or before")
+        return _newest(config, min(_instant(wanted), now), now, f"there is no verified backup from {wanted} or before")
     if wanted.startswith("s3://"):
         return _at_key(config, wanted)
     if os.path.isabs(wanted):
@@ -83,16 +83,23 @@ def _instant(text: str) -> datetime:
         raise ConfigError(f"{text!r} is no time; give it in UTC, such as 2026-11-22T12:00:00Z.") from exc
 
 
-def _newest(config: Config, until: datetime, otherwise: str) -> Selection:
+def _newest(config: Config, until: datetime, now: datetime, otherwise: str) -> Selection:
     stores = catalog.stores(config)
     found = Selection(by_name=False)
     backups = _listed(stores, found.warnings)
     verified = [one for one in backups if one.status == VERIFIED]
     kind = kind_of_host(config, verified)
-    old_enough = [one for one in verified if one.name.kind == kind and one.name.created_at <= until]
+    ours = [one for one in verified if one.name.kind == kind]
+    old_enough = [one for one in ours if one.name.created_at <= until]
+    unlisted = " ".join(found.warnings)
+    if any(one.name.created_at > now for one in ours):
+        found.warnings.append(
+            f"The clock says {names.iso(now)}, and {ours[0].name} is later: it is passed over. Check the clock, or ask "
+            "for the backup by its name."
+        )
     if not old_enough:
         reason = f" ({' '.join(found.warnings)})" if found.warnings else ""
-        error = StoreError if found.warnings else NotFoundError
+        error = StoreError if unlisted else NotFoundError
         raise error(f"Of the {kind}, {otherwise}{reason}. List the backups with `eternia-backup list`.")
     found.candidates = tuple(_candidate(one, stores) for one in old_enough)
     return found
@@ -122,7 +129,11 @@ def _named(config: Config, name: BackupName) -> Selection:
 
 def _at_path(config: Config, path: Path) -> Selection:
     if path.name.endswith(RAW_SUFFIX) and path.is_dir():
-        name = names.required(path.name.removesuffix(RAW_SUFFIX))
+        name = names.parse(path.name.removesuffix(RAW_SUFFIX))
+        if name is None:
+            raise ConfigError(
+                f"{path} is no safety copy, such as safety/eternia_backup_20261122_220000.db{RAW_SUFFIX}."
+            )
         return Selection(by_name=True, candidates=(Candidate(str(path), name.kind, raw=path),))
     path = path.with_name(path.name.removesuffix(MANIFEST_SUFFIX))
     parsed = names.parse(path.name)

@@ -73,21 +73,26 @@ def record(target: Target, staged: Staged) -> None:
         "manifest": None if staged.manifest is None else staged.manifest.to_json().decode(),
         "file": staged.path.name,
         "untouched": _untouched(staged.path),
+        "origin": _origin(staged.location),
     }
     try:
+        (target.staging / _RECORD).unlink(missing_ok=True)
         files.write_new(target.staging / _RECORD, json.dumps(fields).encode())
         files.fsync_path(target.staging)
     except OSError as exc:
         raise TargetError(f"{target.staging / _RECORD} could not be written: {files.reason(exc)}.") from exc
 
 
-def find(target: Target, title: str) -> Staged | None:
-    """What an earlier run staged under this title, if nobody touched it since; anything odd counts as nothing."""
+def find(target: Target, location: str) -> Staged | None:
+    """What an earlier run staged from this very place, if nobody touched either since; else None."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, DamagedError):
         fields = json.loads((target.staging / _RECORD).read_bytes())
         path = target.staging / Path(fields["file"]).name
-        if fields["title"] != title or fields["untouched"] != _untouched(path) or path.is_symlink():
+        if fields["location"] != location or fields["untouched"] != _untouched(path) or path.is_symlink():
             return None
+        if fields["origin"] != _origin(location):
+            return None
+        title = fields["title"]
         raw, name = fields["manifest"], names.parse(title)
         manifest = None
         if raw is not None and name is not None:
@@ -95,6 +100,11 @@ def find(target: Target, title: str) -> Staged | None:
         content = Content(int(fields["bytes"]), Digest(*fields["digest"]), Parts(0, ()))
         return Staged(path, title, fields["location"], fields["store"], content, fields["facts"], manifest)
     return None
+
+
+def _origin(location: str) -> list[int] | None:
+    """The file that it was fetched from, as `_untouched`; None for an object in S3, which is never overwritten."""
+    return _untouched(Path(location)) if os.path.isabs(location) else None
 
 
 def _untouched(path: Path) -> list[int]:

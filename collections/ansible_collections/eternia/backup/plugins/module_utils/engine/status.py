@@ -140,9 +140,14 @@ def live(config: Config) -> dict[str, Any]:
         known = catalog.build([catalog.local(config)])
         found = source.resolve(config, backed_up={backup.name.kind for backup in known})
     except EngineError as exc:
-        return {"problem": str(exc), "holders": []}
+        return {"exists": False, "problem": str(exc), "holders": []}
     where = Target(found.kind, found.path)
-    told = {"kind": found.kind, "path": str(found.path), "holders": [str(holder) for holder in holders.find(where)]}
+    told = {
+        "kind": found.kind,
+        "path": str(found.path),
+        "exists": where.real.exists(),
+        "holders": [str(holder) for holder in holders.find(where)],
+    }
     try:
         return {**told, **snapshot.facts(found), "written_at": _written_at(where)}
     except EngineError as exc:

@@ -91,6 +91,15 @@ def begin(target: Target, staged: Path, *, backup: str, kept: Kept) -> Journal:
     return journal
 
 
+def require_unchanged(target: Target, journal: Journal) -> None:
+    """Raises TargetError where somebody wrote to the target, or replaced it, after it was kept."""
+    if journal.old != (_identity(target.real) if target.real.exists() else None):
+        raise TargetError(
+            f"{target.path} was written to while the restore went on. Nothing was changed. Stop the application, then "
+            "run again."
+        )
+
+
 def commit(target: Target, staged: Path) -> None:
     """Put the companions away and give the staged file the target's name. Raises OSError; then the target is as before.
 
@@ -185,8 +194,14 @@ def take_back(target: Target, journal: Journal, *, sure: bool = True) -> str:
     try:
         if sure and _is(target.real, journal.new):
             journal = _put_back(target, journal)
-        if _is(target.real, journal.old) or (journal.old is None and not os.path.lexists(target.real)):
-            if journal.old is None or _identity(target.real) == journal.old:
+        is_raw = journal.place is not None and Path(journal.place).is_dir()
+        if journal.old is None:
+            is_as_before = not os.path.lexists(target.real)
+        else:
+            is_as_before = target.real.exists() and _identity(target.real) == journal.old
+        if is_as_before or (not is_raw and _is(target.real, journal.old)):
+            # Whoever went on with a sound database meanwhile went on with all of it.
+            if is_as_before:
                 _put_companions_back(target)
             _forget_links(target, journal)
             message = f"The restore of {journal.backup} into {target.path} was taken back: all is as it was before."

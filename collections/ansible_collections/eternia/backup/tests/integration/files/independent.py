@@ -9,6 +9,7 @@ import json
 import shutil
 import sqlite3
 import sys
+import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -32,6 +33,17 @@ def lose(database: str, rows: str) -> None:
     connection = sqlite3.connect(database)
     connection.execute(f"DELETE FROM state WHERE id <= {int(rows)}")
     connection.commit()
+    connection.close()
+
+
+def hold(database: str) -> None:
+    """Have a database open until a file `stop` lies beside it, a minute at most."""
+    connection = sqlite3.connect(database)
+    connection.execute("SELECT count(*) FROM state").fetchone()
+    for _unused in range(600):
+        if Path(database).with_name("stop").exists():
+            break
+        time.sleep(0.1)
     connection.close()
 
 
@@ -88,5 +100,5 @@ def flip(path: str) -> None:
 
 
 if __name__ == "__main__":
-    commands = (make, lose, count, prove, age, listed, flip)
+    commands = (make, lose, hold, count, prove, age, listed, flip)
     {command.__name__: command for command in commands}[sys.argv[1]](*sys.argv[2:])
