@@ -69,13 +69,13 @@ build: $(VENV)/test ## build the collection, install the artefact, and prove it
 	@scripts/build.sh
 
 .PHONY: bench
-bench: $(VENV)/run ## measure the figures of docs/benchmarks.md (BENCH_MIB, BENCH_LARGE_MIB, BENCH_RUNS, BENCH_DIR)
+bench: $(VENV)/run ## measure the figures of docs/benchmarks.md (BENCH_MIB, BENCH_LARGE_MIB, BENCH_RUNS, BENCH_DIR, BENCH_OTHER_DIR)
 	@PYTHONPATH=collections $(BIN)/python -m benchmarks.run
 
 .PHONY: pins
 pins: ## look for newer versions of what requirements/ pins
 	@$(PYTHON) -m venv build/pins && build/pins/bin/pip install --quiet uv
-	@for triple in $(foreach name,run:3.11 test:3.11 target:3.9,$(name):requirements) agent:3.9:$(COLLECTION)/roles/agent/files; do \
+	@for triple in $(foreach name,run:3.11 test:3.11 bench:3.11 target:3.9,$(name):requirements) agent:3.9:$(COLLECTION)/roles/agent/files; do \
 	  IFS=: read -r name python folder <<< "$$triple"; \
 	  out=$$folder/$$([ $$name = agent ] && echo requirements || echo $$name).txt; \
 	  build/pins/bin/uv pip compile --quiet --universal --upgrade --no-annotate --no-header \

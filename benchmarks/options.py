@@ -15,12 +15,16 @@ _MIB, _LARGE_MIB, _RUNS = 2048, 8192, 3
 
 @dataclass(frozen=True)
 class Options:
-    """`mib` and `large_mib` are sizes of databases, `place` is where everything is written."""
+    """`mib` and `large_mib` are sizes of databases, `place` is where everything is written.
+
+    `other` is a folder on another filesystem, for what depends on there being two.
+    """
 
     mib: int
     large_mib: int
     runs: int
     place: Path
+    other: Path | None = None
 
     @property
     def full(self) -> bool:
@@ -40,4 +44,5 @@ def from_environment() -> Options:
         large_mib=int(get("BENCH_LARGE_MIB") or _LARGE_MIB),
         runs=int(get("BENCH_RUNS") or _RUNS),
         place=Path(get("BENCH_DIR") or "build/bench").absolute(),
+        other=Path(get("BENCH_OTHER_DIR", "")).absolute() if get("BENCH_OTHER_DIR") else None,
     )

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from . import listing, machine, memory, report, retention, speed, waits
+from . import listing, machine, memory, report, restore, retention, speed, waits
 from .options import Options, from_environment
 from .report import Figure
 from .scene import NoRoomError, Scene
@@ -65,6 +65,8 @@ def _figures(folder: Path, options: Options) -> Iterator[Figure]:
     yield waits.measure_rollback(scene, options)
     shutil.rmtree(folder / "small")
     yield memory.measure(ours, folder / "large", options)
+    shutil.rmtree(folder / "large", ignore_errors=True)
+    yield from restore.measure(folder / "restore", options)
 
 
 @contextmanager

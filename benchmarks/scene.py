@@ -14,7 +14,7 @@ from .processes import Usage, python, run
 # Beside a database and its copy: their logs, and whatever else lives on that disk.
 _SPARE = 1 << 30
 
-_CP = ["sh", "-c", 'cp -- "$1" "$2" && sync -- "$2"', "cp"]
+CP = ["sh", "-c", 'cp -- "$1" "$2" && sync -- "$2"', "cp"]
 
 
 class NoRoomError(Exception):
@@ -26,9 +26,7 @@ class Scene:
 
     def __init__(self, folder: Path, mib: int) -> None:
         folder.mkdir(parents=True)
-        free, needed = shutil.disk_usage(folder).free, (2 * mib << 20) + _SPARE
-        if free < needed:
-            raise NoRoomError(f"{folder} has {free >> 20:,} MiB free, {needed >> 20:,} are needed")
+        need_room(folder, 2 * mib)
         self.database = folder / "eternia.db"
         self._copies = folder / "copies"
         run(python("make_database", self.database, mib))
@@ -39,7 +37,7 @@ class Scene:
 
     def cp(self) -> Usage:
         """`cp`, then fsync."""
-        return self._measured([*_CP, str(self.database), str(self._copies / "copy.db")])
+        return self._measured([*CP, str(self.database), str(self._copies / "copy.db")])
 
     def sqlite(self, *, limit: float = 3600) -> Usage:
         """`sqlite3 SRC ".backup DST"`."""
@@ -57,11 +55,23 @@ class Scene:
     def _measured(self, command: list[str], limit: float = 3600) -> Usage:
         self.tidy()
         self._copies.mkdir()
-        with self.database.open("rb", buffering=0) as stream:
-            buffer = bytearray(1 << 20)
-            while stream.readinto(buffer):
-                pass
+        read(self.database)
         return run(command, limit=limit)
+
+
+def need_room(folder: Path, mib: int) -> None:
+    """Raises NoRoomError where a filesystem has no room for so much and some more."""
+    free, needed = shutil.disk_usage(folder).free, (mib << 20) + _SPARE
+    if free < needed:
+        raise NoRoomError(f"{folder} has {free >> 20:,} MiB free, {needed >> 20:,} are needed")
+
+
+def read(path: Path) -> None:
+    """Bring a file into the page cache."""
+    with path.open("rb", buffering=0) as stream:
+        buffer = bytearray(1 << 20)
+        while stream.readinto(buffer):
+            pass
 
 
 def has_sqlite3() -> bool:
