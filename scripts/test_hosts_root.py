@@ -24,6 +24,8 @@ RECIPE: dict[str, Any] = {
     # No python3-venv and no pip: an agent must install itself where there is nothing but Python and SSH.
     "packages": [
         *("python3", "systemd", "systemd-sysv", "dbus", "cron", "openssh-server", "iproute2", "sudo", "procps"),
+        # What the manual way of docs/disaster-recovery.md needs: tools of Debian, none of ours.
+        *("sqlite3", "zstd"),
     ],
     "wanted": {"systemd-networkd.service": "multi-user.target"},
     # They would look for a mirror at a time of their own.

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The wheels that a host without a package index installs from: pip, and what a requirements file pins."""
+"""What a host without a package index installs from: an archive of wheels, pip and what a requirements file pins."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import json
 import platform
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import test_hosts_machine as machines
@@ -22,21 +23,25 @@ from test_hosts_root import GLIBC, PYTHON
 PIP = "pip==26.3"
 
 
-def fetch(requirements: Path, target: Path) -> int:
-    """Fetch the wheels, unless they are there already; how many they are."""
+def fetch(requirements: Path, archive: Path) -> int:
+    """Fetch the wheels into the archive, unless they are there already; how many they are."""
     if not requirements.exists():
         raise ServicesError(f"{requirements} is not there; it would pin what the hosts install.")
     command = [*(PIP, *pins_of(requirements)), *host_options()]
     digest = hashlib.sha256(json.dumps(command).encode()).hexdigest()
-    remembered = target / "digest"
-    if not remembered.exists() or remembered.read_text() != digest:
-        staged = target.with_name(f"{target.name}.new")
-        machines.remove(staged)
-        download(command, staged)
-        (staged / "digest").write_text(digest)
-        machines.remove(target)
-        staged.rename(target)
-    return len(list(target.glob("*.whl")))
+    remembered = archive.with_suffix(".digest")
+    if not (archive.exists() and remembered.exists() and remembered.read_text() == digest):
+        remembered.unlink(missing_ok=True)
+        folder = archive.with_suffix(".new")
+        machines.remove(folder)
+        download(command, folder)
+        with tarfile.open(archive, "w") as packed:
+            for wheel in sorted(folder.glob("*.whl")):
+                packed.add(wheel, wheel.name)
+        machines.remove(folder)
+        remembered.write_text(digest)
+    with tarfile.open(archive) as packed:
+        return len(packed.getnames())
 
 
 def pins_of(requirements: Path) -> list[str]:
