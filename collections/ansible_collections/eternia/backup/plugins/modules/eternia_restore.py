@@ -38,7 +38,7 @@ options:
   stage_only:
     description:
       - Whether to fetch and prove only. The live data is left alone, and the application may go on. A later run that
-        asks for the same backup by RV(name) finds it staged, and has only the rename to do.
+        asks for RV(location) finds it staged, and has only the rename to do.
     type: bool
     default: false
 requirements:
@@ -96,7 +96,9 @@ target:
   type: str
   sample: /opt/eternia/data/eternia.db
 store:
-  description: The store that it comes from.
+  description:
+    - The store that it comes from, V(local), V(s3), V(safety), or V(legacy:) and a directory. V(file) is a file elsewhere,
+      V(raw) a copy of something damaged.
   returned: success
   type: str
   sample: s3
