@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -231,3 +232,13 @@ def test_the_manual_way_works_as_it_is_written(site: Site) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
     assert site.health() == "healthy"
     assert site.saves() >= in_backup(site, name)
+
+
+@pytest.mark.skipif(shutil.which("zstd") is None, reason="the zstd command is not installed")
+def test_a_compressed_backup_is_opened_by_hand_as_the_document_says(site: Site, tmp_path: Path) -> None:
+    name = site.back_up()
+    subprocess.run(["zstd", "-q", str(site.backups / name), "-o", str(tmp_path / f"{name}.zst")], check=True)
+    document = (CHECKOUT / "docs/disaster-recovery.md").read_text()
+    (command,) = re.findall(r"`(zstd -d) NAME`", document)
+    subprocess.run([*command.split(), "-q", f"{name}.zst"], cwd=tmp_path, check=True)
+    assert (tmp_path / name).read_bytes() == (site.backups / name).read_bytes()
