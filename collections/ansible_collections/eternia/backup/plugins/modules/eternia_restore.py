@@ -97,8 +97,8 @@ target:
   sample: /opt/eternia/data/eternia.db
 store:
   description:
-    - The store that it comes from, V(local), V(s3), V(safety), or V(legacy:) and a directory. V(file) is a file elsewhere,
-      V(raw) a copy of something damaged.
+    - The store that it comes from, V(local), V(s3), V(safety), or V(legacy:) and a directory. V(file) is a file
+      elsewhere, V(raw) a copy of something damaged.
   returned: success
   type: str
   sample: s3
