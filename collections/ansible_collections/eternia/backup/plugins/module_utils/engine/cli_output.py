@@ -136,6 +136,7 @@ def _visible(line: str) -> str:
 
 def _require_rich(what: str, instead: str) -> None:
     try:
+        # Only whether it is there: what is needed of it is imported where it is used.
         import rich as _rich  # noqa: F401
     except ImportError as exc:
         raise EngineError(

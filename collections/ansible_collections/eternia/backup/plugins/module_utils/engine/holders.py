@@ -58,8 +58,8 @@ def require_none_of_old(target: Target, old: tuple[int, ...] | None) -> None:
     holders = _find(target, {} if old is None else {old[:2]: f"the old {target.real}"})
     if holders:
         raise LockedError(
-            f"{'; '.join(map(str, holders))}: it was started while the restore went on. All is as it was before. Stop "
-            "the application, then run again."
+            f"{'; '.join(map(str, holders))}: it was started while the restore went on. What was there was put back, "
+            "and is kept in safety/ too. Stop the application, look at its data, then run again."
         )
 
 
