@@ -14,7 +14,7 @@ import socket
 import sqlite3
 import stat
 import threading
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +25,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine import (
     backup,
     fetch,
     files,
+    gate,
     hold,
     prune,
     restore,
@@ -365,7 +366,11 @@ sys.stdin.readline()
 
 @pytest.mark.parametrize("what", ["goes", "stays"])
 @pytest.mark.parametrize("moment", ["before the rename", "after it"])
-def test_an_application_that_starts_in_the_middle_finds_the_database_busy(config, tmp_path, monkeypatch, what, moment):
+def test_who_may_not_shut_files_finds_an_application_that_starts_in_the_middle(
+    config, tmp_path, monkeypatch, what, moment
+):
+    """Only root may: see test_gate.py."""
+    monkeypatch.setattr(gate, "shut", lambda *_paths: nullcontext(False))
     commit = swap.commit
     with ExitStack() as held:
 
@@ -974,8 +979,8 @@ def test_one_at_a_time(config, tmp_path, monkeypatch):
 def test_a_target_that_is_damaged_where_it_lies_goes_back(config, monkeypatch):
     commit = swap.commit
 
-    def damaging(place, staged):
-        commit(place, staged)
+    def damaging(place, *rest):
+        commit(place, *rest)
         os.truncate(place.real, 8192)
 
     monkeypatch.setattr(swap, "commit", damaging)

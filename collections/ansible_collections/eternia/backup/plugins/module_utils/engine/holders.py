@@ -41,21 +41,23 @@ def find(target: Target, *, locked: bool = True) -> list[Holder]:
 
     With `locked` a lock on a database tells of those that cannot be seen; not for whoever holds that lock himself.
     """
-    wanted: dict[tuple[int, ...], str] = {}
-    for suffix in target.suffixes:
-        # The application may be removing its log at this moment.
-        with suppress(FileNotFoundError):
-            facts = target.beside(suffix).stat()
-            wanted[facts.st_dev, facts.st_ino] = str(target.beside(suffix))
+    wanted = {_number(facts): str(target.beside(suffix)) for suffix, facts in target.present().items()}
     return _find(target, wanted) or (_by_lock(target) if locked else [])
 
 
-def require_none_of_old(target: Target, old: tuple[int, ...] | None) -> None:
+def number_of(path: Path) -> tuple[int, int] | None:
+    """The file at `path`, as it can be told from every other that is open now; None where there is none."""
+    with suppress(FileNotFoundError):
+        return _number(path.lstat())
+    return None
+
+
+def require_none_of_old(target: Target, old: tuple[int, int] | None) -> None:
     """Raises LockedError naming every process that opened what was there, right before it was replaced.
 
-    `old` begins with its device and inode; None where nothing was there.
+    `old` is its `number_of`, of before.
     """
-    holders = _find(target, {} if old is None else {old[:2]: f"the old {target.real}"})
+    holders = _find(target, {} if old is None else {old: f"the old {target.real}"})
     if holders:
         raise LockedError(
             f"{'; '.join(map(str, holders))}: it was started while the restore went on. What was there was put back, "
@@ -63,14 +65,18 @@ def require_none_of_old(target: Target, old: tuple[int, ...] | None) -> None:
         )
 
 
-def _find(target: Target, wanted: Mapping[tuple[int, ...], str]) -> list[Holder]:
+def _number(facts: os.stat_result) -> tuple[int, int]:
+    return facts.st_dev, facts.st_ino
+
+
+def _find(target: Target, wanted: Mapping[tuple[int, int], str]) -> list[Holder]:
     # What was deleted under an application has no name to ask for: the kernel remembers the one that it had.
     deleted = {f"{target.beside(suffix)} (deleted)" for suffix in target.suffixes}
     found: dict[int, Holder] = {}
     for pid, descriptor in _descriptors():
         try:
             facts = os.stat(descriptor)
-            path = wanted.get((facts.st_dev, facts.st_ino))
+            path = wanted.get(_number(facts))
             if path is None and facts.st_nlink == 0:
                 link = os.readlink(descriptor)
                 path = link if link in deleted else None

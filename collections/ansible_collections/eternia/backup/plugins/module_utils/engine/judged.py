@@ -11,6 +11,7 @@ from typing import Any
 
 from . import digest, verify
 from .errors import EngineError
+from .identity import Identity
 from .names import DATABASE
 from .target import Target
 from .verify import Proof
@@ -20,40 +21,22 @@ _WAL_VERSION = b"\2"
 
 
 @dataclass(frozen=True)
-class Rest:
-    """What changes when somebody writes to a file that has nothing beside it, or puts another in its place."""
-
-    device: int
-    inode: int
-    bytes: int
-    modified: int
-
-    @classmethod
-    def of(cls, target: Target) -> Rest | None:
-        """None where the target is missing, or has something beside it. Raises OSError."""
-        if target.present() != ("",):
-            return None
-        facts = target.real.stat()
-        return cls(facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
-
-
-@dataclass(frozen=True)
 class Judged:
     """The facts of a database that is sound, and its proof; `rest` is how it lay before it was read."""
 
     facts: dict[str, Any]
     proof: Proof
-    rest: Rest
+    rest: Identity
 
     def holds(self, target: Target) -> bool:
         """Whether nobody touched it since. Raises OSError."""
-        return Rest.of(target) == self.rest
+        return _at_rest(target) == self.rest
 
 
 def judge(target: Target, level: str) -> Judged | None:
     """Check and hash a database at rest, reading only; None for anything else, and where it is not sound."""
     try:
-        rest = Rest.of(target)
+        rest = _at_rest(target)
         if rest is None or target.kind != DATABASE:
             return None
         proof = verify.prove(target.real, target.kind, level, algorithm=digest.preferred_algorithm())
@@ -61,6 +44,12 @@ def judge(target: Target, level: str) -> Judged | None:
     except (EngineError, OSError):
         # Said when it is kept, if it is still so.
         return None
+
+
+def _at_rest(target: Target) -> Identity | None:
+    """None where the target is missing, or has something beside it that may be written to instead. Raises OSError."""
+    present = target.present()
+    return Identity.from_stat(present[""]) if set(present) == {""} else None
 
 
 def _journal_mode(path: Path) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from . import files, holders, safety, swap, verify
+from . import files, gate, holders, safety, swap, verify
 from .errors import DamagedError, EngineError, LockedError, TargetError
 from .fetch import RAW
 from .recovery import Outcome
@@ -30,16 +30,19 @@ def place(target: Target, staged: Staged, *, kept: Kept, keeping: Path, outcome:
             f"{staged.path} cannot be given the owner and mode of {target.path}: {files.reason(exc)}. Nothing was "
             "changed; run as root, or as the owner."
         ) from exc
-    # It took a while to keep what is there, and the lock that lets nobody in is ours now.
-    holders.require_none(target, locked=False)
-    journal = swap.begin(target, staged.path, backup=staged.title, kept=kept)
     with ExitStack() as held:
+        # What one application opened must be wholly old or wholly new: from here on it opens neither.
+        held.enter_context(gate.shut(*(path for path in (target.real, staged.path) if path.exists())))
+        # It took a while to keep what is there, and the lock that lets nobody in is ours now.
+        holders.require_none(target, locked=False)
+        journal = swap.begin(target, staged.path, backup=staged.title, kept=kept)
         try:
             safety.publish(kept, keeping)
             swap.require_unchanged(target, journal)
             held.enter_context(holders.kept_out_of(target.kind, staged.path))
-            swap.commit(target, staged.path)
-            holders.require_none_of_old(target, journal.old)
+            old = holders.number_of(target.real)
+            swap.commit(target, staged.path, journal)
+            holders.require_none_of_old(target, old)
             _check_in_place(target, staged)
         except (EngineError, OSError) as exc:
             if isinstance(exc, LockedError):

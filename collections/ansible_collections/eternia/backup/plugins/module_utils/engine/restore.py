@@ -341,7 +341,7 @@ def _of_any_copy(facts: Mapping[str, Any]) -> dict[str, Any]:
 def _has_content(target: Target, content: Content) -> bool:
     """Whether the target has this very content already, its log included."""
     try:
-        if target.present() == ("",) and target.real.stat().st_size != content.bytes:
+        if set(target.present()) == {""} and target.real.stat().st_size != content.bytes:
             return False
         found = snapshot.content_digest(Source(target.kind, target.real), content.digest.algorithm)
     except (EngineError, OSError):

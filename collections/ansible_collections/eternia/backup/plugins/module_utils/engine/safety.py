@@ -32,7 +32,7 @@ def need_space(target: Target, config: Config) -> None:
     present = target.present()
     room = files.require_usable(catalog.safety(config).path)
     if present and room.stat().st_dev != target.real.parent.stat().st_dev:
-        files.need_space(room, sum(target.beside(suffix).stat().st_size for suffix in present))
+        files.need_space(room, sum(facts.st_size for facts in present.values()))
 
 
 def fold(target: Target, level: str, judged: Judged | None) -> dict[str, Any] | None:
@@ -89,8 +89,8 @@ def _is_hot(journal: Path) -> bool:
 
 def _has_log(target: Target) -> bool:
     """Whether the database lacks something that lies beside it."""
-    wal = target.beside("-wal")
-    return _is_hot(target.beside("-journal")) or (wal.exists() and wal.stat().st_size > 0)
+    log_of_it = target.present().get("-wal")
+    return _is_hot(target.beside("-journal")) or (log_of_it is not None and log_of_it.st_size > 0)
 
 
 def _checked(path: Path, level: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from typing import Any
 
 from . import files, names
 from .errors import DamagedError, TargetError
+from .identity import Identity
 from .manifest import Content, Digest, Manifest, Parts, from_json
 from .target import Target
 
@@ -108,6 +109,6 @@ def _origin(location: str) -> list[int] | None:
 
 
 def _untouched(path: Path) -> list[int]:
-    """What changes whenever somebody writes to a file, or puts another in its place."""
-    facts = os.lstat(path)
-    return [facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]
+    """What changes whenever somebody writes to a file, or puts another in its place; its times can be set."""
+    facts = path.lstat()
+    return [*Identity.from_stat(facts), facts.st_ctime_ns]

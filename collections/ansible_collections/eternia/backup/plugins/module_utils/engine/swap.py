@@ -11,29 +11,23 @@ renames alone, because the disk may be full.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from . import files, holders, lock, log, staging
+from . import journal as journals
 from .errors import TargetError
+from .identity import Identity
+from .journal import Journal
 from .names import MANIFEST_SUFFIX
 from .target import Target, dress
 
-_JOURNAL = "journal.json"
-# The journal's name while what was there is being put back.
-_TAKING_BACK = "taking-back.json"
 # What was there, by a second name, and what was put away with it.
 _OLD = "old"
-_FORMAT = 1
-
-# Which file it is, whatever its name, and whether it was written to: device, inode, size and time.
-Identity = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -49,24 +43,6 @@ class Kept:
     sound: bool
 
 
-@dataclass(frozen=True)
-class Journal:
-    """What a swap is about: enough to finish it, or to put back what was there.
-
-    `beside` are the companions that come with the new file, by their suffix.
-    """
-
-    target: str
-    backup: str
-    new: Identity
-    beside: Mapping[str, Identity]
-    old: Identity | None
-    kept: Mapping[str, str]
-    place: str | None
-    taking_back: bool = False
-    format: int = _FORMAT
-
-
 def begin(target: Target, staged: Path, *, backup: str, kept: Kept) -> Journal:
     """Write down what is going to happen, before anything does. Raises TargetError."""
     with suppress(OSError):
@@ -75,14 +51,14 @@ def begin(target: Target, staged: Path, *, backup: str, kept: Kept) -> Journal:
     journal = Journal(
         target=str(target.real),
         backup=backup,
-        new=_identity(staged),
-        beside={suffix: _identity(path) for suffix, path in _companions(target) if path.exists()},
-        old=_identity(target.real) if target.real.exists() else None,
+        new=Identity.of(staged),
+        beside={suffix: Identity.of(path) for suffix, path in _companions(target) if path.exists()},
+        old=Identity.of(target.real) if target.real.exists() else None,
         kept={suffix: str(path) for suffix, path in kept.files.items()},
         place=None if kept.place is None else str(kept.place),
     )
     try:
-        _write(target, journal)
+        journals.write(target, journal)
     except OSError as exc:
         raise TargetError(
             f"The journal in {target.staging} could not be written: {files.reason(exc)}. Nothing was changed; free "
@@ -93,24 +69,28 @@ def begin(target: Target, staged: Path, *, backup: str, kept: Kept) -> Journal:
 
 def require_unchanged(target: Target, journal: Journal) -> None:
     """Raises TargetError where somebody wrote to the target, or replaced it, after it was kept."""
-    if journal.old != (_identity(target.real) if target.real.exists() else None):
+    if journal.old != (Identity.of(target.real) if target.real.exists() else None):
         raise TargetError(
             f"{target.path} was written to while the restore went on. Nothing was changed. Stop the application, then "
             "run again."
         )
 
 
-def commit(target: Target, staged: Path) -> None:
+def commit(target: Target, staged: Path, journal: Journal) -> None:
     """Put the companions away and give the staged file the target's name. Raises OSError; then the target is as before.
 
-    What is put away has a second name, or a copy, in what was kept.
+    What is put away has a second name, or a copy, in what was kept. Raises NameTakenError where nothing was, and
+    something is now.
     """
     for suffix in target.present():
         if suffix:
             os.replace(target.beside(suffix), target.staging / f"{_OLD}{suffix}")
     files.fsync_path(target.staging)
     files.fsync_path(target.real.parent)
-    os.replace(staged, target.real)
+    if journal.old is None:
+        files.commit(staged, target.real)
+    else:
+        os.replace(staged, target.real)
     _bring_companions(target)
     files.fsync_path(target.real.parent)
 
@@ -128,8 +108,7 @@ def _bring_companions(target: Target) -> None:
 
 def clear(target: Target) -> None:
     """Forget a swap that is done, and all that was staged. Raises OSError."""
-    for name in (_JOURNAL, _TAKING_BACK):
-        (target.staging / name).unlink(missing_ok=True)
+    journals.remove(target)
     if target.staging.exists():
         files.fsync_path(target.staging)
         shutil.rmtree(target.staging)
@@ -138,7 +117,7 @@ def clear(target: Target) -> None:
 
 def pending(target: Target) -> str | None:
     """What the next run will do about a restore that was cut off, for a person; None where there is none. Reads."""
-    journal = _read(target)
+    journal = journals.read(target)
     if journal is None:
         return None
     done = "will be finished" if _is_done(target, journal) else "will be taken back"
@@ -147,7 +126,7 @@ def pending(target: Target) -> str | None:
 
 def kept_by_pending(target: Target) -> str | None:
     """Where what was there is kept, of a restore that was cut off after its rename; None where there is none. Reads."""
-    journal = _read(target)
+    journal = journals.read(target)
     return journal.place if journal is not None and _is_done(target, journal) else None
 
 
@@ -156,7 +135,7 @@ def settle(target: Target) -> str | None:
 
     Only for the holder of the target's lock. Raises LockedError, TargetError.
     """
-    journal = _read(target)
+    journal = journals.read(target)
     if journal is None:
         return None
     if _is_done(target, journal):
@@ -182,7 +161,7 @@ def tidy(target: Target) -> None:
 
 def discard(target: Target) -> None:
     """Remove what was staged, but for what the next run has to settle. Raises OSError."""
-    if _journal(target) is None:
+    if not journals.exists(target):
         staging.discard(target)
 
 
@@ -198,7 +177,7 @@ def take_back(target: Target, journal: Journal, *, sure: bool = True) -> str:
         if journal.old is None:
             is_as_before = not os.path.lexists(target.real)
         else:
-            is_as_before = target.real.exists() and _identity(target.real) == journal.old
+            is_as_before = target.real.exists() and Identity.of(target.real) == journal.old
         if is_as_before or (not is_raw and _is(target.real, journal.old)):
             # Whoever went on with a sound database meanwhile went on with all of it.
             if is_as_before:
@@ -223,10 +202,7 @@ def take_back(target: Target, journal: Journal, *, sure: bool = True) -> str:
 
 def _put_back(target: Target, journal: Journal) -> Journal:
     """Replace what was restored by what was there, by one rename."""
-    if not journal.taking_back:
-        os.replace(target.staging / _JOURNAL, target.staging / _TAKING_BACK)
-        files.fsync_path(target.staging)
-        journal = replace(journal, taking_back=True)
+    journal = journals.begin_taking_back(target, journal)
     for suffix in journal.beside:
         target.beside(suffix).unlink(missing_ok=True)
     if journal.old is None:
@@ -239,8 +215,8 @@ def _put_back(target: Target, journal: Journal) -> Journal:
         files.copy_file(Path(journal.kept[""]), old)
         # What was restored had been given the owner and the mode of what was there.
         dress(target, old)
-        journal = replace(journal, old=_identity(old))
-        _write(target, journal)
+        journal = replace(journal, old=Identity.of(old))
+        journals.write(target, journal)
     os.replace(old, target.real)
     files.fsync_path(target.real.parent)
     return journal
@@ -289,75 +265,16 @@ def _is_done(target: Target, journal: Journal) -> bool:
     return not journal.taking_back and _is(target.real, journal.new)
 
 
-def _write(target: Target, journal: Journal) -> None:
-    path = target.staging / (_TAKING_BACK if journal.taking_back else _JOURNAL)
-    (target.staging / f"{path.name}.new").unlink(missing_ok=True)
-    files.write_new(target.staging / f"{path.name}.new", json.dumps(asdict(journal), indent=2).encode() + b"\n")
-    os.replace(target.staging / f"{path.name}.new", path)
-    files.fsync_path(target.staging)
-    files.fsync_path(target.staging.parent)
-
-
-def _journal(target: Target) -> Path | None:
-    paths = (target.staging / name for name in (_TAKING_BACK, _JOURNAL))
-    return next(filter(os.path.lexists, paths), None)
-
-
-def _read(target: Target) -> Journal | None:
-    path = _journal(target)
-    if path is None:
-        return None
-    try:
-        _require_ours(target.staging, path)
-        fields = json.loads(path.read_bytes())
-        if fields["format"] != _FORMAT or fields["target"] != str(target.real):
-            raise ValueError(f"it is of format {fields['format']!r} and about {fields['target']!r}")
-        old = fields["old"]
-        return Journal(
-            target=str(fields["target"]),
-            backup=str(fields["backup"]),
-            new=_identity_from(fields["new"]),
-            beside={str(suffix): _identity_from(one) for suffix, one in fields["beside"].items()},
-            old=None if old is None else _identity_from(old),
-            kept={str(suffix): str(kept) for suffix, kept in fields["kept"].items()},
-            place=None if fields["place"] is None else str(fields["place"]),
-            taking_back=path.name == _TAKING_BACK,
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise TargetError(
-            f"The journal {path} of a restore that was cut off cannot be read ({exc}). Nothing was touched. Look at "
-            f"{target.path}; when it is as it should be, remove {target.staging}, then run again."
-        ) from exc
-
-
-def _require_ours(*paths: Path) -> None:
-    """Whoever may write to the target's directory could lay a journal there that names any file of the host."""
-    for path in paths:
-        owner = path.lstat().st_uid
-        if owner != os.geteuid():
-            raise PermissionError(f"{path} belongs to user {owner}, not to user {os.geteuid()} who runs this")
-
-
-def _identity(path: Path) -> Identity:
-    facts = path.stat()
-    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
-
-
-def _identity_from(fields: Any) -> Identity:
-    device, inode, size, time = map(int, fields)
-    return device, inode, size, time
-
-
 def _is(path: Path, identity: Identity | None) -> bool:
     """Whether it is that very file, whatever was written to it since."""
     with suppress(FileNotFoundError):
-        return identity is not None and _identity(path)[:2] == identity[:2]
+        return identity is not None and Identity.of(path).inode == identity.inode
     return False
 
 
 def _is_untouched(target: Target, journal: Journal) -> bool:
     """Whether what was restored is in its place, and nobody wrote to it or to a log of his own beside it."""
     with suppress(FileNotFoundError):
-        beside = {suffix: _identity(target.beside(suffix)) for suffix in target.present() if suffix}
-        return _identity(target.real) == journal.new and beside.items() <= dict(journal.beside).items()
+        beside = {suffix: Identity.from_stat(facts) for suffix, facts in target.present().items() if suffix}
+        return Identity.of(target.real) == journal.new and beside.items() <= dict(journal.beside).items()
     return False

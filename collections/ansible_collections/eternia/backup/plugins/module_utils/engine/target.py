@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -47,9 +48,13 @@ class Target:
         """Everything that belongs to the target: "" and, of a database, its companions."""
         return ("", *COMPANIONS) if self.kind == DATABASE else ("",)
 
-    def present(self) -> tuple[str, ...]:
-        """The suffixes of what is there."""
-        return tuple(suffix for suffix in self.suffixes if os.path.lexists(self.beside(suffix)))
+    def present(self) -> dict[str, os.stat_result]:
+        """What is there, by its suffix. An application may be making or removing its log at this moment."""
+        found = {}
+        for suffix in self.suffixes:
+            with suppress(FileNotFoundError):
+                found[suffix] = self.beside(suffix).lstat()
+        return found
 
 
 def of(config: Config, kind: Kind) -> Target:
@@ -64,12 +69,11 @@ def both(config: Config) -> tuple[Target, Target]:
 
 def require_replaceable(target: Target) -> None:
     """Find out, without writing, whether a rename could bring another file there. Raises TargetError."""
-    for suffix in target.present():
-        mode = target.beside(suffix).lstat().st_mode
-        if not stat.S_ISREG(mode):
+    for suffix, facts in target.present().items():
+        if not stat.S_ISREG(facts.st_mode):
             raise TargetError(
-                f"{target.beside(suffix)} is {files.kind_of(mode)}, not a file. Look at it; move it away, or correct "
-                f"{target.kind}_path."
+                f"{target.beside(suffix)} is {files.kind_of(facts.st_mode)}, not a file. Look at it; move it away, or "
+                f"correct {target.kind}_path."
             )
     files.require_usable(target.real.parent, of=f"{target.kind}_path")
 

@@ -1,0 +1,98 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Let nobody open certain files for a moment: the kernel asks us about each open, and the answer is no.
+
+Without it an application that opens the old file an instant before the rename, and the new one an instant after, would
+have both, and one log for the two. It is fanotify(7), which only root may use. Should this process be killed, the
+kernel goes on without asking.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from io import FileIO
+from pathlib import Path
+
+# From <linux/fanotify.h> and <fcntl.h>; the same on every architecture.
+_CLASS_CONTENT, _CLOEXEC, _NONBLOCK = 0x4, 0x1, 0x2
+_MARK_ADD, _MARK_FLUSH = 0x1, 0x80
+_OPEN_PERM = 0x10000
+_AT_FDCWD = -100
+_ALLOW, _DENY = 1, 2
+# Length, version, reserved, length of this part, mask, descriptor, process.
+_EVENT = struct.Struct("=IBBHQii")
+_ANSWER = struct.Struct("=iI")
+
+
+@contextmanager
+def shut(*paths: Path) -> Iterator[bool]:
+    """While it lasts, nobody but this process can open these files, by whatever name; says whether that is so.
+
+    It is not so for anybody but root, or where the kernel or the filesystem has no such thing. Who has a file open
+    already keeps it.
+    """
+    with ExitStack() as stack:
+        try:
+            queue = _open()
+            stack.callback(os.close, queue)
+            for path in paths:
+                _call("fanotify_mark", queue, _MARK_ADD, ctypes.c_uint64(_OPEN_PERM), _AT_FDCWD, bytes(path))
+        except (OSError, AttributeError):
+            stack.close()
+            yield False
+            return
+        wake, woken = os.pipe()
+        stack.callback(os.close, wake)
+        answering = threading.Thread(target=_answer, args=(queue, wake), daemon=True)
+        answering.start()
+        # In this order: the answering ends, then what it reads from is closed.
+        stack.callback(answering.join)
+        stack.callback(os.close, woken)
+        yield True
+
+
+def _open() -> int:
+    flags = _CLASS_CONTENT | _CLOEXEC | _NONBLOCK
+    return _call("fanotify_init", flags, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_LARGEFILE", 0))
+
+
+def _call(name: str, *arguments: object) -> int:
+    result: int = getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments)
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
+
+
+def _answer(queue: int, wake: int) -> None:
+    """Answer until `wake` is closed at its other end; then refuse who still waits."""
+    try:
+        while True:
+            ready, _writable, _exceptional = select.select([queue, wake], [], [])
+            if queue in ready:
+                _refuse_waiting(queue)
+            if wake in ready:
+                break
+    finally:
+        # Whoever waits here came while the gate was shut: he may have found the old file.
+        with suppress(OSError):
+            _call("fanotify_mark", queue, _MARK_FLUSH, ctypes.c_uint64(0), _AT_FDCWD, None)
+        _refuse_waiting(queue)
+
+
+def _refuse_waiting(queue: int) -> None:
+    with FileIO(queue, "r+", closefd=False) as stream:
+        while events := stream.read(4096):
+            while events:
+                length, _version, _reserved, _own, _mask, descriptor, pid = _EVENT.unpack_from(events)
+                events = events[length:]
+                if descriptor >= 0:
+                    stream.write(_ANSWER.pack(descriptor, _ALLOW if pid == os.getpid() else _DENY))
+                    os.close(descriptor)
