@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
-from . import digest, fetch, files, lock, log, manifest, restore, selection, staging
+from . import choice, digest, fetch, files, lock, log, manifest, selection, staging
 from .clock import Clock
 from .config import Config
 from .eligibility import Chosen
@@ -49,7 +49,7 @@ def run(config: Config, wanted: str, *, directory: Path, clock: Clock, watch: Wa
         found = selection.find(config, wanted, now=clock.now())
     for warning in found.warnings:
         outcome.warn(warning)
-    restore.first_whole(
+    choice.first_whole(
         config,
         Request(wanted, allow_unverified=True, allow_foreign=True),
         found,

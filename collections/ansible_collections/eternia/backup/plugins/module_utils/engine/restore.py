@@ -9,44 +9,37 @@ The live data changes by one rename, after everything that can go wrong has had 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
-from pathlib import Path
-from typing import Any, TypeVar
 
 from . import (
     catalog,
+    choice,
+    current,
     eligibility,
     fetch,
     files,
     holders,
     lock,
     log,
-    names,
     placing,
     safety,
     selection,
-    snapshot,
     staging,
     swap,
 )
 from . import target as target_
 from .clock import Clock
 from .config import Config
+from .current import Judged, judge
 from .eligibility import Chosen
-from .errors import DamagedError, EngineError, NotFoundError, RefusedError, StoreError
+from .errors import EngineError
 from .files import Progress
-from .judged import Judged, judge
-from .manifest import Content, Manifest
 from .recovery import Outcome, Request
 from .selection import Candidate, Selection
-from .source import Source
 from .staging import Staged
 from .target import Target
-
-T = TypeVar("T")
 
 
 def plan(config: Config, request: Request, *, clock: Clock) -> Outcome:
@@ -65,12 +58,14 @@ def plan(config: Config, request: Request, *, clock: Clock) -> Outcome:
     chosen = None if is_pending else _there_already(config, request, found.candidates[0], target)
     if chosen is None:
         with outcome.step("prove"):
-            chosen = first_whole(config, request, found, outcome, lambda one: _prove_in_store(one, outcome))
+            chosen = choice.first_whole(
+                config, request, found, outcome, lambda one: choice.prove_in_store(one, outcome)
+            )
     manifest = chosen.manifest
-    _describe(outcome, chosen, manifest)
-    outcome.before = _facts_now(target)
+    choice.describe(outcome, chosen)
+    outcome.before = current.facts(target)
     outcome.after = None if manifest is None else manifest.facts
-    outcome.unchanged = not is_pending and manifest is not None and _has_content(target, manifest.content)
+    outcome.unchanged = not is_pending and manifest is not None and current.has_content(target, manifest.content)
     if not outcome.unchanged:
         outcome.holders = holders.find(target)
         room = files.require_usable(target.real.parent, of=f"{target.kind}_path")
@@ -90,7 +85,7 @@ def stage(config: Config, request: Request, *, clock: Clock, progress: Progress 
     with _begun(config, request, clock) as (attempt, outcome):
         if not outcome.unchanged:
             safety.need_space(attempt.target, config)
-            outcome.before = _facts_now(attempt.target)
+            outcome.before = current.facts(attempt.target)
             staged = attempt.bring(progress)
             attempt.settle(staged)
             staging.record(attempt.target, staged)
@@ -185,16 +180,16 @@ class _Attempt:
         self._looked_for = first.title
         chosen = _there_already(self._config, self._request, first, self.target)
         if chosen is not None:
-            _describe(self._outcome, chosen, chosen.manifest)
+            choice.describe(self._outcome, chosen)
             self._outcome.unchanged = True
-            self._outcome.before = self._outcome.after = _facts_now(self.target)
+            self._outcome.before = self._outcome.after = current.facts(self.target)
 
     def bring(self, progress: Progress) -> Staged:
         """Fetch and prove: the first candidate, or where the request may fall back the first that is whole."""
         if self._staged is not None:
             return self._staged
         staging.prepare(self.target)
-        return first_whole(
+        return choice.first_whole(
             self._config,
             self._request,
             self._selection,
@@ -217,10 +212,10 @@ class _Attempt:
         outcome, manifest = self._outcome, staged.manifest
         outcome.name, outcome.location, outcome.store = staged.title, staged.location, staged.store
         outcome.bytes, outcome.manifest = staged.content.bytes, manifest
-        outcome.created_at = _created_at(staged.title, manifest)
+        outcome.created_at = choice.created_at(staged.title, manifest)
         outcome.after = staged.facts
         is_known = manifest is not None and staged.title == self._looked_for
-        if not is_known and not fetch.has_companions(self.target) and _has_content(self.target, staged.content):
+        if not is_known and not fetch.has_companions(self.target) and current.has_content(self.target, staged.content):
             outcome.unchanged, outcome.before = True, staged.facts
 
     def replace(self, staged: Staged, judged: Judged | None) -> None:
@@ -230,7 +225,7 @@ class _Attempt:
         with ExitStack() as held:
             with outcome.step("safety"):
                 facts = safety.fold(target, config.verify, judged)
-                outcome.before = _facts_now(target) if facts is None else _of_any_copy(facts)
+                outcome.before = current.facts(target) if facts is None else current.of_any_copy(facts)
                 held.enter_context(holders.kept_out(target))
                 keeping = held.enter_context(catalog.local(config).staging())
                 kept = safety.prepare(target, facts, config, judged=judged, staging=keeping, clock=self._clock)
@@ -252,72 +247,6 @@ def _selected(config: Config, request: Request, outcome: Outcome, clock: Clock) 
     return found
 
 
-def first_whole(config: Config, request: Request, found: Selection, outcome: Outcome, act: Callable[[Chosen], T]) -> T:
-    """What `act` makes of the first candidate that is whole; one that was asked for by name is the only one."""
-    refused = 0
-    for candidate in found.candidates:
-        try:
-            return act(eligibility.examine(config, request, candidate, outcome))
-        except (DamagedError, NotFoundError, RefusedError) as exc:
-            if found.by_name and found.warnings and not isinstance(exc, RefusedError):
-                raise StoreError(f"{exc} Another store may have it whole: {' '.join(found.warnings)}") from exc
-            if found.by_name:
-                raise
-            refused += isinstance(exc, RefusedError)
-            outcome.warn(f"{candidate.title} is passed over, and an older backup is tried. {exc}")
-    error = RefusedError if refused == len(found.candidates) else DamagedError
-    raise error(
-        f"None of the {len(found.candidates)} backups that {request.backup} may mean can be used. "
-        f"{' '.join(outcome.warnings)} List the backups with `eternia-backup list`."
-    )
-
-
-def _prove_in_store(chosen: Chosen, outcome: Outcome) -> Chosen:
-    """Prove a copy where it lies, as far as its store can, the next one where it is damaged; that one comes first."""
-    if chosen.candidate.raw is not None or chosen.manifest is None:
-        return chosen
-    trouble: list[EngineError] = []
-    for place, (store, copy, _manifest) in enumerate(chosen.copies):
-        try:
-            eligibility.require_plain(copy, store.location(copy.name))
-            if copy.has_manifest:
-                store.prove(copy)
-            return replace(chosen, copies=chosen.copies[place:])
-        except (DamagedError, StoreError) as exc:
-            trouble.append(exc)
-            if len(trouble) < len(chosen.copies):
-                outcome.warn(f"{exc} The copy in the next store is tried.")
-    raise eligibility.together(trouble)
-
-
-def _there_already(config: Config, request: Request, candidate: Candidate, target: Target) -> Chosen | None:
-    """The candidate, where the target has its content. What speaks against it is said when it is fetched."""
-    with suppress(EngineError):
-        chosen = eligibility.examine(config, request, candidate, Outcome())
-        if chosen.manifest is not None and _has_content(target, chosen.manifest.content):
-            return chosen
-    return None
-
-
-def _describe(outcome: Outcome, chosen: Chosen, manifest: Manifest | None) -> None:
-    candidate = chosen.candidate
-    outcome.name, outcome.kind, outcome.manifest = candidate.title, candidate.kind, manifest
-    outcome.created_at = _created_at(candidate.title, manifest)
-    if chosen.copies:
-        store, copy, _manifest = chosen.copies[0]
-        outcome.store, outcome.location = store.name, store.location(copy.name)
-        outcome.bytes_to_fetch = copy.bytes or 0
-    outcome.bytes = outcome.bytes_to_fetch if manifest is None else manifest.content.bytes
-    outcome.space_needed = outcome.bytes
-
-
-def _created_at(title: str, manifest: Manifest | None) -> str | None:
-    if manifest is not None:
-        return manifest.created_at
-    name = names.parse(Path(title).name)
-    return None if name is None else names.iso(name.created_at)
-
-
 def _warn_of_pending(target: Target, outcome: Outcome) -> bool:
     message = swap.pending(target)
     if message is not None:
@@ -325,25 +254,10 @@ def _warn_of_pending(target: Target, outcome: Outcome) -> bool:
     return message is not None
 
 
-def _facts_now(target: Target) -> dict[str, Any] | None:
-    """The facts of what is there, None where it is missing or cannot be read."""
-    try:
-        return snapshot.facts(Source(target.kind, target.real))
-    except EngineError:
-        return None
-
-
-def _of_any_copy(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that can be read from any copy, whatever its journal mode is."""
-    return {key: value for key, value in facts.items() if key != "journal_mode"}
-
-
-def _has_content(target: Target, content: Content) -> bool:
-    """Whether the target has this very content already, its log included."""
-    try:
-        if set(target.present()) == {""} and target.real.stat().st_size != content.bytes:
-            return False
-        found = snapshot.content_digest(Source(target.kind, target.real), content.digest.algorithm)
-    except (EngineError, OSError):
-        return False
-    return found == content.digest
+def _there_already(config: Config, request: Request, candidate: Candidate, target: Target) -> Chosen | None:
+    """The candidate, where the target has its content. What speaks against it is said when it is fetched."""
+    with suppress(EngineError):
+        chosen = eligibility.examine(config, request, candidate, Outcome())
+        if chosen.manifest is not None and current.has_content(target, chosen.manifest.content):
+            return chosen
+    return None

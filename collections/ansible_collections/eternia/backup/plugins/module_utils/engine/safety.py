@@ -15,8 +15,8 @@ from typing import Any
 from . import catalog, digest, files, log, names, sqlite, verify
 from .clock import Clock
 from .config import Config
+from .current import Judged
 from .errors import DamagedError, LockedError, SourceError, StoreError
-from .judged import Judged
 from .manifest import Manifest, Verified
 from .names import DATABASE, BackupName
 from .pin import StirredError, pinned

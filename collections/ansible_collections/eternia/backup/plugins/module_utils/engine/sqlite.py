@@ -87,19 +87,26 @@ def facts(connection: sqlite3.Connection) -> dict[str, Any]:
 
     Virtual tables are left out (their module may not be there); the ordinary tables that hold their data are counted.
     """
-    schema = connection.execute(
-        "SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_master ORDER BY type, name, tbl_name"
-    ).fetchall()
     tables = [
         name
-        for kind, name, _table, sql in schema
+        for kind, name, _table, sql in _schema(connection)
         if kind == "table" and not name.startswith("sqlite_") and not sql.upper().startswith("CREATE VIRTUAL TABLE")
     ]
+    return {**shape(connection), "tables": {name: _rows(connection, name) for name in tables}}
+
+
+def shape(connection: sqlite3.Connection) -> dict[str, Any]:
+    """Those of its facts that take no time: page size, and a digest of the schema."""
     return {
         "page_size": connection.execute("PRAGMA page_size").fetchone()[0],
-        "schema_digest": "sha256:" + hashlib.sha256(json.dumps(schema).encode()).hexdigest(),
-        "tables": {name: _rows(connection, name) for name in tables},
+        "schema_digest": "sha256:" + hashlib.sha256(json.dumps(_schema(connection)).encode()).hexdigest(),
     }
+
+
+def _schema(connection: sqlite3.Connection) -> list[tuple[str, str, str, str]]:
+    return connection.execute(
+        "SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_master ORDER BY type, name, tbl_name"
+    ).fetchall()
 
 
 def _rows(connection: sqlite3.Connection, table: str) -> int:

@@ -1,18 +1,21 @@
 # Copyright (c) 2026 The Eternia maintainers
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is at a target, checked and hashed while the backup is fetched, and good for as long as nobody touches it."""
+"""What is at a target: its facts and its content, and a judgement that is good for as long as nobody touches it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import digest, verify
+from . import digest, snapshot, verify
 from .errors import EngineError
 from .identity import Identity
+from .manifest import Content
 from .names import DATABASE
+from .source import Source
 from .target import Target
 from .verify import Proof
 
@@ -56,3 +59,27 @@ def _journal_mode(path: Path) -> str:
     """As SQLite says it of a database that nobody has open."""
     with path.open("rb") as stream:
         return "wal" if stream.read(19)[18:] == _WAL_VERSION else "delete"
+
+
+def facts(target: Target) -> dict[str, Any] | None:
+    """The facts of what is there, None where it is missing or cannot be read."""
+    try:
+        return snapshot.facts(Source(target.kind, target.real))
+    except EngineError:
+        return None
+
+
+def of_any_copy(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Those facts that can be read from any copy, whatever its journal mode is."""
+    return {key: value for key, value in facts.items() if key != "journal_mode"}
+
+
+def has_content(target: Target, content: Content) -> bool:
+    """Whether the target has this very content already, its log included."""
+    try:
+        if set(target.present()) == {""} and target.real.stat().st_size != content.bytes:
+            return False
+        found = snapshot.content_digest(Source(target.kind, target.real), content.digest.algorithm)
+    except (EngineError, OSError):
+        return False
+    return found == content.digest
