@@ -107,6 +107,12 @@ sent:
       description: How many bytes of it were sent; 0 where an earlier run had sent them and not its manifest.
       type: int
       sample: 1048576
+    bytes_copied:
+      description:
+        - How many bytes of it the store copied from the newest backup that it had, so that they did not travel; 0 in
+          check mode.
+      type: int
+      sample: 0
     check:
       description: How the store proved what arrived; empty in check mode.
       type: str

@@ -72,11 +72,15 @@ class Verified:
 
 @dataclass(frozen=True)
 class Transfer:
-    """How the bytes came into an S3 store: only the manifest that lies there says so."""
+    """How the bytes came into an S3 store: only the manifest that lies there says so.
+
+    `bytes_copied` are those that it copied from an earlier backup itself, so that they did not travel.
+    """
 
     check: str
     create_only: bool
     bytes_sent: int
+    bytes_copied: int = 0
 
 
 @dataclass(frozen=True)
@@ -184,6 +188,7 @@ def _transfer(fields: Mapping[str, Any]) -> Transfer:
         check=_text(fields["check"]),
         create_only=fields["create_only"] is True,
         bytes_sent=_size(fields["bytes_sent"]),
+        bytes_copied=_size(fields.get("bytes_copied", 0)),
     )
 
 

@@ -41,7 +41,7 @@ def plan(
     `upcoming` is the backup that the run would take first: it counts as if it were there.
     """
     remote.claimed(config.owner)
-    lacking = _lacking(config, local, remote, now, upcoming)
+    lacking = _lacking(config, local, list(remote.copies()), now, upcoming)
     for copy, manifest in _fit(local, [copy for copy in lacking if copy.name != upcoming], None, warn):
         yield copy.name, planned(manifest.stored.bytes)
 
@@ -58,19 +58,22 @@ def run(
             f"{remote.location('')} does not keep create-only: it overwrites what it was asked not to. "
             "Whoever has this host's key can destroy the backups there; use a store that keeps its word."
         )
-    for copy, manifest in _fit(local, _lacking(config, local, remote, now), fresh, warn):
-        transfer = remote.put(local.path / manifest.name, manifest)
+    there = list(remote.copies())
+    for copy, manifest in _fit(local, _lacking(config, local, there, now), fresh, warn):
+        base = max((one.name for one in there if one.verified and one.name.kind == copy.name.kind), default=None)
+        transfer = remote.put(local.path / manifest.name, manifest, base=base)
+        there.append(replace(copy, pinned=False, drilled=False))
         log.info(
-            f"{remote.location(copy.name)} holds it too: {transfer.bytes_sent} bytes sent, proven by {transfer.check}"
+            f"{remote.location(copy.name)} holds it too: {transfer.bytes_sent} bytes sent, {transfer.bytes_copied} "
+            f"copied there, proven by {transfer.check}"
         )
         yield copy.name, transfer
 
 
 def _lacking(
-    config: Config, local: LocalStore, remote: S3Store, now: datetime, upcoming: BackupName | None = None
+    config: Config, local: LocalStore, there: list[Copy], now: datetime, upcoming: BackupName | None = None
 ) -> list[Copy]:
-    """The verified local backups that S3 lacks and that retention would keep there, newest first."""
-    there = list(remote.copies())
+    """The verified local backups that S3, which has those, lacks and that retention would keep there, newest first."""
     whole = {copy.name for copy in there if copy.verified}
     lacking = {copy.name: copy for copy in local.copies() if copy.verified and copy.name not in whole}
     if upcoming is not None:

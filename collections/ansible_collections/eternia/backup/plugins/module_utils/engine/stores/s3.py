@@ -17,7 +17,7 @@ from ..errors import DamagedError, NameTakenError, NotFoundError, StoreError
 from ..files import Progress
 from ..manifest import Manifest, Transfer, from_json
 from ..names import DRILLED_SUFFIX, MANIFEST_SUFFIX, SIDECAR_SUFFIXES, BackupName
-from . import s3_download
+from . import s3_delta, s3_download
 from .base import Copy, Owner, group
 from .s3_client import S3Client, S3Error, S3Settings
 from .s3_upload import CRC64NVME, Rung, Upload, ladder, send
@@ -109,8 +109,10 @@ class S3Store:
         if difference:
             raise DamagedError(f"{self.location(copy.name)} is damaged: {difference}. Choose another backup.")
 
-    def put(self, path: Path, manifest: Manifest) -> Transfer:
+    def put(self, path: Path, manifest: Manifest, *, base: BackupName | None = None) -> Transfer:
         """Bring in the finished file at `path` and then, when it lies there whole, its manifest. `claim` comes first.
+
+        Where `base`, an earlier backup here, has parts in common with it, only the others travel.
 
         Never overwrites: raises NameTakenError where the name holds anything else. What lies there already is proven,
         not sent, so that a put that was cut off is finished by putting the same backup again.
@@ -120,9 +122,9 @@ class S3Store:
         recorded = self._recorded(manifest)
         head = self._head(manifest.name)
         if head is None:
-            transfer = self._send(path, manifest)
+            transfer = self._send(path, manifest, base)
         elif recorded is not None and recorded.transfer and head["ContentLength"] == manifest.stored.bytes:
-            return replace(recorded.transfer, bytes_sent=0)
+            return replace(recorded.transfer, bytes_sent=0, bytes_copied=0)
         else:
             transfer = self._adopted(head, manifest)
         if recorded is None:
@@ -236,7 +238,7 @@ class S3Store:
             raise self._taken(manifest.name, f"a backup with the {_words(found)}; this one has the {_words(manifest)}")
         return found
 
-    def _send(self, path: Path, manifest: Manifest) -> Transfer:
+    def _send(self, path: Path, manifest: Manifest, base: BackupName | None) -> Transfer:
         upload = Upload(
             client=self._client,
             path=path,
@@ -244,6 +246,7 @@ class S3Store:
             manifest=manifest,
             options=self._options,
             before_commit=lambda: self._see_it_free(manifest.name),
+            base=self._base(base, manifest),
         )
         rungs = ladder(self._settings.checksum, manifest)
         try:
@@ -253,8 +256,20 @@ class S3Store:
             head = self._head(manifest.name) if exc.code in ("PreconditionFailed", "NoSuchUpload") else None
             if head is None:
                 raise
-            return replace(self._adopted(head, manifest), bytes_sent=manifest.stored.bytes)
-        return self._verified(rung, manifest)
+            transfer = self._adopted(head, manifest)
+        else:
+            transfer = self._verified(rung, manifest)
+        return replace(transfer, bytes_sent=upload.tally.sent, bytes_copied=upload.tally.copied)
+
+    def _base(self, name: BackupName | None, manifest: Manifest) -> s3_delta.Base | None:
+        """What can be copied of an earlier backup; None where that cannot be known, and then all of it is sent."""
+        if name is None or manifest.content.bytes <= manifest.content.parts.bytes:
+            return None
+        with suppress(NotFoundError, DamagedError, S3Error):
+            earlier, head = self.manifest(name), self._head(str(name))
+            if head is not None:
+                return s3_delta.find(self._client, self._key(name), head, earlier, manifest)
+        return None
 
     def _verified(self, rung: Rung, manifest: Manifest) -> Transfer:
         head = self._head(manifest.name)
@@ -264,7 +279,7 @@ class S3Store:
                 f"{self.location(manifest.name)} was sent and answered with success, but {difference}. The local "
                 "backup is valid. Delete the object, then run again."
             )
-        return Transfer(check, self._create_only is True, bytes_sent=manifest.stored.bytes)
+        return Transfer(check, self._create_only is True, bytes_sent=0)
 
     def _adopted(self, head: dict[str, Any], manifest: Manifest) -> Transfer:
         """Go on with an object that a put left without its manifest, if it is ours."""

@@ -63,6 +63,7 @@ _OPERATIONS = {
     "put_object": ("Writing", "s3:PutObject"),
     "create_multipart_upload": ("Writing", "s3:PutObject"),
     "upload_part": ("Writing", "s3:PutObject"),
+    "upload_part_copy": ("Copying into", "s3:PutObject (and s3:GetObject on what is copied)"),
     "complete_multipart_upload": ("Writing", "s3:PutObject"),
     "abort_multipart_upload": ("Giving up the upload of", "s3:AbortMultipartUpload"),
     "delete_object": ("Deleting", "s3:DeleteObject"),
@@ -117,6 +118,23 @@ _ADVICE = {
     "XMinioStorageFull": _FULL,
 }
 _OTHERWISE = "{answer}. Look the code up in the documentation of the store, correct the cause, then run again"
+
+
+def require_boto3() -> None:
+    """Raises StoreError where this Python has no boto3, or one that is too old."""
+    try:
+        import boto3
+    except ImportError as exc:
+        raise StoreError(
+            f"S3 needs the Python library boto3, which {sys.executable} cannot import ({exc}). Install boto3 there, "
+            "apply the role eternia.backup.agent to this host, or set cloud_backup.enabled to false."
+        ) from exc
+    if tuple(int(number) for number in boto3.__version__.split(".")[:2]) < OLDEST_BOTO3:
+        raise StoreError(
+            f"S3 needs boto3 {'.'.join(map(str, OLDEST_BOTO3))} or newer; {sys.executable} has {boto3.__version__}. "
+            "Upgrade boto3 there, or apply the role eternia.backup.agent, which brings its own from a package index or "
+            "a wheelhouse."
+        )
 
 
 class S3Client:
@@ -175,19 +193,9 @@ class S3Client:
 
     @cached_property
     def _client(self) -> Any:
-        try:
-            import boto3
-            from botocore.exceptions import BotoCoreError
-        except ImportError as exc:
-            raise StoreError(
-                f"S3 needs the Python library boto3, which {sys.executable} cannot import ({exc}). "
-                "Install boto3 there, or set cloud_backup.enabled to false."
-            ) from exc
-        if tuple(int(number) for number in boto3.__version__.split(".")[:2]) < OLDEST_BOTO3:
-            raise StoreError(
-                f"S3 needs boto3 {'.'.join(map(str, OLDEST_BOTO3))} or newer; {sys.executable} has "
-                f"{boto3.__version__}. Upgrade boto3 there."
-            )
+        require_boto3()
+        from botocore.exceptions import BotoCoreError
+
         try:
             return _connect(self.settings, self._endpoint)
         except (BotoCoreError, ValueError) as exc:

@@ -14,18 +14,20 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import threading
 from base64 import b64encode
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .. import digest, files
+from .. import digest, files, log
 from ..errors import StoreError
 from ..manifest import Manifest
 from ..parts import Part, in_parallel, split
 from .s3_client import S3Client, S3Error
+from .s3_delta import Base
 
 _CHUNK = 1024 * 1024
 
@@ -48,11 +50,23 @@ SHA256 = Rung("sha256", "sha256, per part", "ChecksumSHA256", {"ChecksumAlgorith
 MD5 = Rung("md5", "md5, per part", "ContentMD5", {})
 
 
+# What tells nothing about a base: somebody was there before us, or nobody answered.
+_NOT_THE_BASE = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchUpload", "")
+
+
+@dataclass
+class Tally:
+    """How many bytes travelled, and how many S3 copied from an object that it has; of every attempt."""
+
+    sent: int = 0
+    copied: int = 0
+
+
 @dataclass(frozen=True)
 class Upload:
     """One file on its way to one key. `options` (encryption, storage class) go with the object.
 
-    `before_commit` is called right before the request that makes the object appear.
+    `before_commit` is called right before the request that makes the object appear. `base` is what S3 may copy from.
     """
 
     client: S3Client
@@ -61,6 +75,8 @@ class Upload:
     manifest: Manifest
     options: dict[str, str]
     before_commit: Callable[[], None]
+    base: Base | None = None
+    tally: Tally = field(default_factory=Tally)
 
 
 def ladder(checksum: str, manifest: Manifest) -> tuple[Rung, ...]:
@@ -73,7 +89,8 @@ def ladder(checksum: str, manifest: Manifest) -> tuple[Rung, ...]:
     if not rungs:
         raise StoreError(
             f"cloud_backup.checksum is {checksum}, and {manifest.name} has no such checksum: the Python library awscrt "
-            "is missing, or was when it was hashed. Install awscrt, or set cloud_backup.checksum to auto."
+            "is missing, or was when it was hashed. Install a current awscrt, apply the role eternia.backup.agent "
+            "to this host, or set cloud_backup.checksum to auto."
         )
     return rungs
 
@@ -83,6 +100,18 @@ def send(upload: Upload, rungs: tuple[Rung, ...]) -> Rung:
 
     Raises StoreError; then no object of ours has appeared and no multipart upload is left open.
     """
+    try:
+        return _send_by(upload, rungs)
+    except S3Error as exc:
+        if not upload.tally.copied or exc.code in _NOT_THE_BASE:
+            raise
+        # The base may not be what its manifest says.
+        log.warning(f"{exc} All of {upload.path} is sent.")
+        upload.tally.copied = 0
+        return _send_by(replace(upload, base=None), rungs)
+
+
+def _send_by(upload: Upload, rungs: tuple[Rung, ...]) -> Rung:
     try:
         with upload.path.open("rb") as file:
             for rung in rungs[:-1]:
@@ -111,6 +140,8 @@ def _send(upload: Upload, fd: int, rung: Rung) -> Rung:
 def _send_whole(upload: Upload, fd: int, rung: Rung, part: Part) -> None:
     checksum = upload.manifest.stored.crc64nvme if rung is CRC64NVME else _sums(upload, fd, rung, [part])(part)
     upload.before_commit()
+    # Before the answer, which may be lost.
+    upload.tally.sent += part.bytes
     upload.client.call(
         "put_object", upload.key, Body=_Range(fd, part), IfNoneMatch="*", **{rung.parameter: checksum}, **upload.options
     )
@@ -121,12 +152,22 @@ def _send_parts(upload: Upload, fd: int, rung: Rung, parts: list[Part]) -> None:
     whole = {"ChecksumType": "FULL_OBJECT"} if rung is CRC64NVME else {}
     begun = upload.client.call("create_multipart_upload", upload.key, **rung.algorithm, **whole, **upload.options)
     open_upload = {"UploadId": begun["UploadId"]}
+    counting = threading.Lock()
+    # Only where the whole object is proven can it be known what was copied.
+    base = upload.base if rung is CRC64NVME else None
 
     def send_part(part: Part) -> dict[str, Any]:
+        etag = base.copy(part, upload.key, open_upload) if base is not None else None
+        if etag is not None:
+            with counting:
+                upload.tally.copied += part.bytes
+            return {"PartNumber": part.number, "ETag": etag}
         checksum = {rung.parameter: checksum_of(part)}
         sent = upload.client.call(
             "upload_part", upload.key, PartNumber=part.number, Body=_Range(fd, part), **checksum, **open_upload
         )
+        with counting:
+            upload.tally.sent += part.bytes
         return {"PartNumber": part.number, "ETag": sent["ETag"], **({} if rung is MD5 else checksum)}
 
     if rung is CRC64NVME:
