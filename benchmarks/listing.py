@@ -5,19 +5,15 @@
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, urlsplit
+from typing import Any
 
+from .canned_store import PAGE, serving
 from .options import Options
 from .processes import python, run, spread
 from .report import Figure
 
-PAGE = 1000
 _FIRST = datetime(2020, 1, 1, tzinfo=timezone.utc)
 
 
@@ -33,7 +29,7 @@ def measure(options: Options) -> Figure:
     )
     usages, requests = [], []
     for _ in range(options.runs):
-        with _canned(objects) as (endpoint, counted):
+        with serving(_Keys(objects)) as (endpoint, counted):
             usage = run(python("list_store", endpoint))
         if int(usage.output) != objects // 2:
             raise RuntimeError(f"{usage.output.strip()} backups were listed, there are {objects // 2}.")
@@ -47,54 +43,15 @@ def measure(options: Options) -> Figure:
     return figure
 
 
-def _key(index: int) -> str:
-    name = f"eternia_backup_{_FIRST + timedelta(hours=index // 2):%Y%m%d_%H%M%S}.db"
-    return f"production/{name}{'.manifest.json' * (index % 2)}"
+class _Keys(Sequence[str]):
+    """Backups of one host, one an hour, each with its manifest: made as they are asked for."""
 
+    def __init__(self, count: int) -> None:
+        self._count = count
 
-def _page(start: int, objects: int) -> bytes:
-    end = min(start + PAGE, objects)
-    entries = "".join(
-        f"<Contents><Key>{_key(index)}</Key><LastModified>2026-11-22T22:00:00.000Z</LastModified><ETag>&quot;0&quot;"
-        "</ETag><Size>2048</Size><StorageClass>STANDARD</StorageClass></Contents>"
-        for index in range(start, end)
-    )
-    more = f"<NextContinuationToken>{end}</NextContinuationToken>" * (end < objects)
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
-        f"<Name>bench</Name><KeyCount>{end - start}</KeyCount><MaxKeys>{PAGE}</MaxKeys>"
-        f"<IsTruncated>{str(end < objects).lower()}</IsTruncated>{more}{entries}</ListBucketResult>"
-    ).encode()
+    def __len__(self) -> int:
+        return self._count
 
-
-@contextmanager
-def _canned(objects: int) -> Iterator[tuple[str, list[str]]]:
-    counted: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        # Headers and body in one packet: else each page waits for a delayed acknowledgement.
-        wbufsize = -1
-
-        def do_GET(self) -> None:
-            counted.append(self.path)
-            body = _page(int(parse_qs(urlsplit(self.path).query).get("continuation-token", ["0"])[0]), objects)
-            self.send_response(200)
-            self.send_header("Content-Type", "application/xml")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    # Any key will do: nobody checks it.
-    os.environ.update(AWS_ACCESS_KEY_ID="bench", AWS_SECRET_ACCESS_KEY="bench", AWS_CONFIG_FILE=os.devnull)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", counted
-    finally:
-        server.shutdown()
-        server.server_close()
+    def __getitem__(self, index: Any) -> Any:
+        name = f"eternia_backup_{_FIRST + timedelta(hours=index // 2):%Y%m%d_%H%M%S}.db"
+        return f"production/{name}{'.manifest.json' * (index % 2)}"

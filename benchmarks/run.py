@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from . import listing, machine, memory, report, restore, retention, speed, waits
+from . import listing, machine, memory, report, restore, retention, scale, speed, startup, waits
 from .options import Options, from_environment
 from .report import Figure
 from .scene import NoRoomError, Scene
@@ -58,6 +58,8 @@ def main() -> None:
 def _figures(folder: Path, options: Options) -> Iterator[Figure]:
     yield listing.measure(options)
     yield retention.measure(options)
+    yield startup.measure(folder / "startup", options)
+    yield scale.measure(folder / "fleet", options)
     scene = Scene(folder / "small", options.mib)
     figure, ours = speed.measure(scene, options)
     yield figure

@@ -126,6 +126,34 @@ backups:
           description: Whether that is damage, and not a store that did not answer.
           type: bool
           sample: false
+stores:
+  description: The stores that backups go to and that could be listed.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: V(local) or V(s3).
+      type: str
+      sample: s3
+    kept:
+      description: How many backups it has.
+      type: int
+      sample: 24
+    bytes:
+      description: Their size.
+      type: int
+      sample: 25165824
+    newest_verified_at:
+      description: When its newest verified backup was taken, or the source last seen to have that content, UTC.
+      type: str
+      sample: "2026-11-22T22:00:00Z"
+    missing:
+      description:
+        - How many verified backups the policy wants there and only the other store has.
+        - V(null) where that is not known, because one of them could not be listed.
+      type: int
+      sample: 0
 unlisted:
   description: The stores that could not be listed, each with the reason. What else is returned is about the others.
   returned: success
@@ -136,6 +164,56 @@ enabled:
   returned: success
   type: bool
   sample: true
+obstacle:
+  description:
+    - Why no run can work on the storage path, because it is not mounted or another host's.
+    - V(null) where nothing is in the way.
+  returned: success
+  type: str
+  sample: null
+running:
+  description: Whether a run goes on at this moment.
+  returned: success
+  type: bool
+  sample: false
+record:
+  description: What is known of the last run, as it stands in C(last-run.json). V(null) where there was none.
+  returned: success
+  type: dict
+  sample:
+    result: succeeded
+    at: "2026-11-22T22:00:03Z"
+    started_at: "2026-11-22T22:00:00Z"
+    seconds: 2.9
+    backup: eternia_backup_20261122_220000.db
+    bytes_stored: 1048576
+    bytes_sent: 1048576
+    removed: 1
+    warnings: []
+    create_only: true
+    error: ""
+    failure: null
+    failures: {s3: 2}
+    last_success_at: "2026-11-22T22:00:03Z"
+    tool_version: 0.1.0
+drill:
+  description: When the last drill was, and whether everything came back in it. V(null) where there was none.
+  returned: success
+  type: dict
+  contains:
+    at:
+      description: When, UTC.
+      type: str
+      sample: "2026-11-22T03:00:00Z"
+    succeeded:
+      description: Whether everything came back.
+      type: bool
+      sample: true
+drill_seconds:
+  description: How long a recovery would have taken in the last drill of each store, in seconds.
+  returned: success
+  type: dict
+  sample: {local: 1.3, s3: 4.2}
 last_run:
   description: Why the last backup run is no ground for trust; V(null) where it succeeded.
   returned: success

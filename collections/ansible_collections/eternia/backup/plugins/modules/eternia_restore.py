@@ -157,6 +157,18 @@ after:
   returned: success
   type: dict
   sample: {page_size: 4096, tables: {state: 1900}}
+rows_before:
+  description:
+    - Of a database the rows of each table, of a state the size of each key, before; V(null) where it was missing or
+      could not be read.
+  returned: success
+  type: dict
+  sample: {state: 1850}
+rows_after:
+  description: The same after; V(null) where that is not known before it is fetched.
+  returned: success
+  type: dict
+  sample: {state: 1900}
 safety:
   description: Where what was there is kept; V(null) where nothing was there, in check mode, and when only staged.
   returned: success
@@ -181,7 +193,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import glue
-from ..module_utils.engine import restore
+from ..module_utils.engine import recovery, restore
 from ..module_utils.engine.clock import Clock
 from ..module_utils.engine.errors import EngineError
 
@@ -211,22 +223,24 @@ def reported(outcome: restore.Outcome, *, stage_only: bool) -> dict[str, Any]:
     """What a restore did, or would do, as the task returns it."""
     fields = asdict(outcome)
     del fields["warnings"]
+    before, after = recovery.counts(outcome.before), recovery.counts(outcome.after)
     return {
         **fields,
         "changed": outcome.changed and not stage_only,
         "manifest": {} if outcome.manifest is None else outcome.manifest.fields(),
         "holders": [str(holder) for holder in outcome.holders],
         "steps": {step: round(seconds, 3) for step, seconds in outcome.steps.items()},
-        "diff": {"before": counted(outcome.before), "after": counted(outcome.after)},
+        "rows_before": before,
+        "rows_after": after,
+        "diff": {"before": listed(before), "after": listed(after)},
     }
 
 
-def counted(facts: Any) -> str:
-    """Facts as a text to be compared: names and numbers, no contents."""
-    if facts is None:
+def listed(counts: dict[str, int] | None) -> str:
+    """Counts as a text to be compared: names and numbers, no contents."""
+    if counts is None:
         return "nothing that can be read\n"
-    numbers = facts.get("tables") or facts.get("keys") or {}
-    return "".join(f"{name}: {number}\n" for name, number in sorted(numbers.items()))
+    return "".join(f"{name}: {number}\n" for name, number in sorted(counts.items()))
 
 
 if __name__ == "__main__":

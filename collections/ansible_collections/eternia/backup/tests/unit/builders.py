@@ -151,7 +151,7 @@ def process(script: str, *arguments: Any) -> Iterator[subprocess.Popen[str]]:
 # What a run does to the disk, call by call.
 CALLS = (
     *("open", "mkdir", "copy_file_range", "ftruncate", "truncate", "pwrite", "fsync", "fdatasync"),
-    *("chmod", "chown", "setxattr", "link", "replace", "rename", "unlink", "rmdir"),
+    *("chmod", "fchmod", "chown", "fchown", "setxattr", "link", "replace", "rename", "unlink", "rmdir"),
 )
 
 

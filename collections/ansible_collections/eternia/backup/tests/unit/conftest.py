@@ -25,6 +25,8 @@ from typing import Any
 import boto3
 import pytest
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Settings
+from ansible_collections.eternia.backup.tests.unit.command_line import Host
+from ansible_collections.eternia.backup.tests.unit.web import Server, serving
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -161,6 +163,25 @@ def s3_settings(
 @pytest.fixture(scope="session")
 def prefixes() -> Iterator[str]:
     return (f"test/{number}" for number in itertools.count())
+
+
+@pytest.fixture
+def web() -> Iterator[Server]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def host(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Host:
+    return Host(tmp_path, capsys)
+
+
+@pytest.fixture
+def both(tmp_path: Path, capsys: pytest.CaptureFixture[str], s3_settings: S3Settings) -> Host:
+    """A host whose backups go to S3 too."""
+    cloud = {"enabled": True, "bucket": s3_settings.bucket, "prefix": s3_settings.prefix}
+    cloud.update(endpoint_url=s3_settings.endpoint_url, credentials_file=str(s3_settings.credentials_file))
+    return Host(tmp_path, capsys, cloud_backup=cloud)
 
 
 def _identity(name: str, keys: tuple[str, str], actions: list[str]) -> dict[str, Any]:

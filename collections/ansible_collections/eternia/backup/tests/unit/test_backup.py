@@ -27,6 +27,7 @@ import blake3
 import pytest
 from ansible_collections.eternia.backup.plugins.module_utils.engine import (
     backup,
+    claim,
     digest,
     files,
     lock,
@@ -170,8 +171,8 @@ def schema_digest(path):
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def test_the_checksum_is_s3s_crc64nvme(config):
-    run(config)
+def test_the_checksum_is_s3s_crc64nvme(config, s3_settings):
+    run(replace(config, cloud=s3_settings))
     # Bit by bit, as the catalogue of CRC algorithms defines CRC-64/NVME.
     value = 2**64 - 1
     for byte in (config.storage_path / FIRST).read_bytes():
@@ -182,10 +183,15 @@ def test_the_checksum_is_s3s_crc64nvme(config):
     assert manifest_of(config)["stored"]["crc64nvme"] == expected
 
 
-def test_without_the_optional_libraries_it_is_sha256_and_no_checksum(config, monkeypatch):
-    monkeypatch.setattr(digest, "blake3", None)
-    monkeypatch.setattr(digest, "checksums", None)
+def test_where_backups_stay_on_the_host_no_time_is_spent_on_what_s3_needs(config):
     run(config)
+    assert manifest_of(config)["stored"]["crc64nvme"] is None
+
+
+def test_without_the_optional_libraries_it_is_sha256_and_no_checksum(config, monkeypatch, s3_settings):
+    monkeypatch.setattr(digest, "blake3", lambda: None)
+    monkeypatch.setattr(digest, "crc64nvme", lambda: None)
+    run(replace(config, cloud=s3_settings))
     data = (config.storage_path / FIRST).read_bytes()
     assert manifest_of(config)["stored"] == {
         "bytes": len(data),
@@ -225,6 +231,7 @@ def test_only_the_owner_may_look(config):
     assert config.storage_path.parent.stat().st_mode & 0o777 == 0o700
     assert {name: (config.storage_path / name).stat().st_mode & 0o777 for name in stored(config)} == {
         ".lock": 0o600,
+        claim.NAME: 0o600,
         "last-run.json": 0o600,
         FIRST: 0o600,
         f"{FIRST}.manifest.json": 0o600,
@@ -255,7 +262,8 @@ def test_a_name_that_is_taken_at_the_last_moment_is_not_overwritten(config, monk
     commit = files.commit
 
     def late(staged, final):
-        final.write_text("theirs")
+        if final.name == FIRST:
+            final.write_text("theirs")
         commit(staged, final)
 
     monkeypatch.setattr(files, "commit", late)
@@ -266,8 +274,8 @@ def test_a_name_that_is_taken_at_the_last_moment_is_not_overwritten(config, monk
 
 @pytest.mark.parametrize("taken", [False, True])
 def test_a_filesystem_without_links(config, monkeypatch, taken):
-    def refused(*_):
-        if taken:
+    def refused(_staged, final):
+        if taken and final.name == FIRST:
             (config.storage_path / FIRST).write_text("theirs")
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
@@ -347,7 +355,7 @@ def test_unchanged_is_not_said_of_a_backup_that_is_no_longer_whole(config, damag
 @pytest.mark.parametrize("skip_unchanged", [False, True])
 @pytest.mark.parametrize("change", ["nothing", "a row", "another algorithm", "the first backup"])
 def test_the_plan_is_the_run_and_writes_nothing(config, monkeypatch, skip_unchanged, change):
-    monkeypatch.setattr(digest, "blake3", None)
+    monkeypatch.setattr(digest, "blake3", lambda: None)
     if change != "the first backup":
         run(config)
     if change == "another algorithm":
@@ -629,7 +637,7 @@ def test_a_copy_that_is_not_what_the_source_was_is_no_backup(config, monkeypatch
     message = r"tables is .*49.*, the source had .*50" if "row" in lost else r"is damaged: .* says"
     with pytest.raises(backup.RunFailedError, match=message):
         run(config)
-    assert stored(config) == [".lock", "last-run.json"]
+    assert stored(config) == [".lock", claim.NAME, "last-run.json"]
 
 
 SITUATIONS = {

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 from contextlib import closing
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -25,31 +25,28 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine import (
     backup,
     cli,
     cli_output,
+    cli_parser,
     config_file,
     download,
-    hold,
     lock,
     restore,
+    units,
 )
 from ansible_collections.eternia.backup.plugins.module_utils.engine.clock import Clock
 from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import ConfigError, EngineError
 from ansible_collections.eternia.backup.plugins.module_utils.engine.version import VERSION
 from ansible_collections.eternia.backup.tests.unit.builders import (
     SetClock,
-    add_rows,
     at_call,
     connect,
-    database,
     die,
     in_child,
     process,
     query,
     tree,
 )
+from ansible_collections.eternia.backup.tests.unit.command_line import MODULE, ROWS, child_environment, cut_off
 
-MODULE = cli.__name__
-COLLECTIONS = Path(cli.__file__).parents[6]
-ROWS = "SELECT count(*) FROM memories"
 HOLD_OPEN = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1])
@@ -57,79 +54,6 @@ connection.execute("SELECT * FROM memories").fetchone()
 print("ready", flush=True)
 sys.stdin.read()
 """
-
-
-class Host:
-    """A host with a configuration file, a database, and somebody who types commands."""
-
-    def __init__(self, directory, capsys, **block):
-        self.base = directory / "eternia"
-        self.file = directory / "config.yml"
-        self.capsys = capsys
-        self.live = database(self.base / "data/eternia.db")
-        self.backups = self.base / "backups/staging"
-        self.configure(environment="staging", host="web1", base_dir=str(self.base), backup=block)
-
-    def configure(self, **fields):
-        self.file.write_text(yaml.safe_dump({**(self.fields if self.file.exists() else {}), **fields}))
-
-    @property
-    def fields(self):
-        return yaml.safe_load(self.file.read_text())
-
-    @property
-    def config(self):
-        return config_file.read(self.file)
-
-    def type(self, *words):
-        """Type a command; returns its exit code, and what it printed where."""
-        self.capsys.readouterr()
-        try:
-            code = cli.main(["--config", str(self.file), *map(str, words)])
-        except SystemExit as exc:
-            code = exc.code
-        return (code, *self.capsys.readouterr())
-
-    def succeed(self, *words):
-        code, out, err = self.type(*words)
-        assert (code, err) == (0, "")
-        return out
-
-    def fail(self, code, *words):
-        found, out, err = self.type(*words)
-        assert found == code, out + err
-        assert "Traceback" not in err
-        return err
-
-    def back_up(self, hours_ago=1.0):
-        """Take a backup, then let the application write one row; returns the backup's path."""
-        moment = datetime.now(timezone.utc) - timedelta(hours=hours_ago)
-        taken = backup.run(self.config, clock=SetClock(moment).clock())
-        self.write()
-        return self.backups / taken.manifest.name
-
-    def write(self):
-        with closing(connect(self.live)) as application:
-            add_rows(application)
-
-    def rows(self):
-        return query(self.live, ROWS)[0][0]
-
-    def safety(self):
-        return sorted((self.backups / "safety").glob("*.db"))
-
-
-@pytest.fixture
-def host(tmp_path, capsys):
-    return Host(tmp_path, capsys)
-
-
-@pytest.fixture
-def both(tmp_path, capsys, s3_settings):
-    """A host whose backups go to S3 too."""
-    cloud = {"enabled": True, "bucket": s3_settings.bucket, "prefix": s3_settings.prefix}
-    cloud.update(endpoint_url=s3_settings.endpoint_url, credentials_file=str(s3_settings.credentials_file))
-    return Host(tmp_path, capsys, cloud_backup=cloud)
 
 
 def flip(path):
@@ -141,10 +65,6 @@ def flip(path):
 def in_bucket(host, path):
     cloud = host.config.cloud
     return f"s3://{cloud.bucket}/{cloud.prefix}/{path.name}"
-
-
-def child_environment(**more):
-    return {**os.environ, "PYTHONPATH": str(COLLECTIONS), "TERM": "xterm", "COLUMNS": "120", **more}
 
 
 def at_terminal(host, *words, answer=None, meanwhile=lambda: None):
@@ -263,7 +183,8 @@ def test_what_needs_no_configuration(host, flag):
 @pytest.mark.parametrize("command", ["list", "download", "restore", "verify", "status"])
 def test_every_command_has_help_and_takes_the_common_options_on_either_side(host, command):
     assert "--config FILE" in host.succeed(command, "--help")
-    args = cli._parser(cli.FILE, "x").parse_args(["--config", "a", command, "-v", *["latest"][: command[-1] in "de"]])
+    what = ["latest"][: command[-1] in "de"]
+    args = cli_parser.parse(["--config", "a", command, "-v", *what], cli.FILE, "x")
     assert (args.config, args.verbose, args.log_file) == ("a", True, None)
 
 
@@ -275,7 +196,7 @@ def test_the_list_shows_every_backup_newest_first(both):
     Path(f"{older}.pin").touch()
     out = both.succeed("list")
     lines = [line.split() for line in out.splitlines()]
-    size = cli_output.size(newer.stat().st_size).split()
+    size = units.size(newer.stat().st_size).split()
     assert out.startswith("web1 (staging): 2 backups, newest first\n")
     assert lines[2] == ["name", "size", "age", "status", "copies", "pinned"]
     assert lines[3] == [newer.name, *size, "2", "h", "30", "min", "verified", "local,", "s3"]
@@ -442,7 +363,7 @@ def test_a_restore_shows_the_plan_and_then_what_happened(both):
     path.unlink()
     out = both.succeed("restore", "latest", "--yes")
     plan, _unused, done = out.partition("RESTORED: ")
-    size = cli_output.size(both.live.stat().st_size)
+    size = units.size(both.live.stat().st_size)
     for line in (
         f"  backup    {path.name}, {size}, taken ",
         " (2 h ago)\n",
@@ -484,6 +405,17 @@ def test_the_way_back_to_something_damaged_leads_back_too(host):
     assert " restore --allow-unverified " in out.splitlines()[-1]
     assert cli.main([*shlex.split(out.splitlines()[-1])[1:], "--yes"]) == 0
     assert host.live.read_bytes() == b"damaged" * 1000
+    # Nobody claims that it is sound.
+    (raw,) = (host.backups / "safety").glob("*.raw")
+    out = host.capsys.readouterr().out
+    assert f"  backup    {raw}, 7.0 kB, taken " in out
+    assert f"  from      {raw} (7.0 kB to fetch)" in out
+    assert "  proven    nothing: it was kept byte for byte, and is back byte for byte, sound or not\n" in out
+    host.type("restore", "latest", "--yes")
+    error = host.fail(1, "verify", raw)
+    assert (
+        f"{raw} holds, byte for byte, what was too damaged to be a backup, and has no manifest to be compared" in error
+    )
 
 
 def test_a_restore_into_nothing_says_that_nothing_is_kept(host):
@@ -534,6 +466,27 @@ def test_only_yes_goes_on(host, answer):
     assert host.rows() == (50 if code == 0 else 51)
 
 
+@pytest.mark.parametrize("options", [[], ["--yes"]])
+def test_nobody_is_asked_while_an_application_has_the_data_open(host, options):
+    host.back_up()
+    with process(HOLD_OPEN, host.live) as application:
+        code, seen = at_terminal(host, "restore", "latest", *options, answer=b"yes\n")
+        assert code == 11
+        assert 'Type "yes"' not in seen
+        who = rf"process {application.pid} \(python[\d.]*\) has {host.live}\S* open"
+        assert re.search(rf"  open in   {who}\n", seen)
+        assert re.search(rf"eternia-backup: {who}\. Stop the application, then run again", seen.replace("\n", " "))
+        assert host.type("restore", "latest", "--check")[0] == 0
+    assert host.rows() == 51
+
+
+def test_what_advises_to_list_the_backups_names_the_command_that_was_typed(host):
+    host.back_up()
+    for command in (["restore", "/nowhere/x.db", "--check"], ["verify", "eternia_backup_20200101_000000.db"]):
+        error = host.fail(10, *command)
+        assert error.endswith(f" List the backups: eternia-backup --config {host.file} list\n")
+
+
 def test_at_a_terminal_a_bar_shows_the_rate_and_what_was_answered_counts(host):
     host.back_up(2)
 
@@ -582,7 +535,7 @@ def test_nothing_depends_on_the_current_directory(host, command, tmp_path, monke
     assert len(printed) == 1
 
 
-# Verify and status
+# Verify
 
 
 def test_verify_looks_at_every_copy(both):
@@ -624,70 +577,6 @@ def test_verify_does_not_call_damaged_what_it_cannot_know(host):
     code, out, err = host.type("verify")
     assert (code, " 0 damaged" in out) == (1, True)
     assert err.startswith("NOT LISTED: s3. ")
-
-
-def stale(host):
-    host.back_up(24 * 30)
-
-
-def switched_off(host):
-    host.back_up(24 * 30)
-    host.configure(backup={"enabled": False})
-
-
-def failed_run(host):
-    host.back_up()
-    (host.backups / "last-run.json").write_text('{"result": "failed", "at": "now", "error": "no space"}')
-
-
-def held(host):
-    host.back_up()
-    hold.put(host.backups, hold.Hold("ann", "repairs", datetime.now(timezone.utc) + timedelta(hours=1)))
-
-
-def cut_off(host):
-    """Kill restores at one call after the other, until one leaves its journal."""
-    host.back_up()
-
-    def killed_at(step):
-        at_call(step, die)
-        restore.run(host.config, restore.Request(), clock=Clock())
-
-    journal = host.live.with_name(".eternia.db.restore") / "journal.json"
-    for step in itertools.count(1):
-        assert in_child(lambda step=step: killed_at(step)) == -signal.SIGKILL
-        if journal.exists():
-            return
-
-
-STANDS = [
-    (nothing, 0, "all is well"),
-    (nothing, 0, "last run  succeeded\n"),
-    (no_backup, 1, "TROUBLE   There is no verified backup. Take one.\n"),
-    (no_backup, 1, "TROUBLE   Last run: no run has succeeded here yet.\n"),
-    (stale, 1, "TROUBLE   The newest verified backup is 30 d old; daily allows 1 d 12 h. Find out why"),
-    (switched_off, 0, "SWITCHED OFF: backup.enabled is false"),
-    (failed_run, 1, "TROUBLE   Last run: the run of now failed: no space.\n"),
-    (held, 0, "hold      held by ann until "),
-    (cut_off, 1, "TROUBLE   The restore of eternia_backup_"),
-]
-
-
-@pytest.mark.parametrize(("arrange", "code", "line"), STANDS)
-def test_status(host, arrange, code, line):
-    arrange(host)
-    found, out, err = host.type("status")
-    assert (found, err, line in out) == (code, "", True), out
-    found, out, err = host.type("status", "--json")
-    assert (found, err, bool(json.loads(out)["troubles"])) == (code, "", code == 1)
-
-
-def test_a_run_that_goes_on_is_no_trouble(host):
-    host.back_up()
-    (host.backups / "last-run.json").write_text('{"result": "running", "at": "now", "error": ""}')
-    assert "still goes on" in host.type("status")[1]
-    with lock.held(host.backups):
-        assert "all is well" in host.succeed("status")
 
 
 def test_a_restore_that_was_cut_off_is_settled_even_where_nothing_changes(host):
@@ -748,39 +637,8 @@ def test_no_name_gives_orders_to_the_terminal(host):
     assert "\ufffd[2Jgone" in out
 
 
-SIZES = [
-    (None, "-"),
-    (0, "0 B"),
-    (999, "999 B"),
-    (1000, "1.0 kB"),
-    (999_949, "999.9 kB"),
-    (999_950, "1.0 MB"),
-    (5_300_000_000, "5.3 GB"),
-    (2 * 10**15, "2000.0 TB"),
-]
-AGES = [
-    (0, "0 s"),
-    (59.9, "59 s"),
-    (60, "1 min"),
-    (3661, "1 h 1 min"),
-    (86400 * 3 + 7200, "3 d 2 h"),
-    (86400 + 59, "1 d"),
-    (-90, "in 1 min 30 s"),
-]
-
-
-@pytest.mark.parametrize(("count", "words"), SIZES)
-def test_sizes(count, words):
-    assert cli_output.size(count) == words
-
-
-@pytest.mark.parametrize(("seconds", "words"), AGES)
-def test_ages(seconds, words):
-    assert cli_output.age(seconds) == words
-
-
 FILES = [
-    ("environment: staging\n  x: [", "is not YAML (line 2, column 4: mapping values are not allowed here)"),
+    ("environment: staging\n  x: [", "is not YAML (line 2, column 4: mapping values are not allowed "),
     ("enviroment: staging", "config.enviroment is not a key that exists. Did you mean 'environment'?"),
     ("- environment: staging", "config is a list; it must be a block of keys and values."),
     ("", "environment is None; it must be one of development, staging, production."),

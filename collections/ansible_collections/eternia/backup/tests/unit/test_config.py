@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.eternia.backup.plugins.module_utils.engine.config import Config, parse
+from ansible_collections.eternia.backup.plugins.module_utils.engine.config import Config, Report, parse
 from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import ConfigError
 from ansible_collections.eternia.backup.plugins.module_utils.engine.retention import Policy
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Settings
@@ -48,10 +48,12 @@ def test_the_block_that_users_have_works_verbatim():
         database_path=Path("/opt/eternia/data/eternia.db"),
         state_path=Path("/opt/eternia/logs/state_snapshot.json"),
         storage_path=Path("/backups"),
+        storage_mount=None,
         legacy_paths=(Path("/opt/eternia/data/backups"), Path("/opt/eternia/logs/backups")),
         policy=Policy(retention_days=30, minimum_kept=3),
         verify="quick",
         cloud=S3Settings(bucket="eternia-backups", prefix="production", region="us-west-2"),
+        report=Report(),
     )
 
 
@@ -77,6 +79,14 @@ def test_every_optional_key():
             "retention": {f"keep_{rule}": n for n, rule in enumerate(KEEP, 1)},
             "minimum_kept": 1,
             "verify": "full",
+            "storage_mount": "/backups",
+            "report": {
+                "log_file": "logs/eternia.log",
+                "metrics_file": "/var/lib/prometheus/node-exporter/eternia_backup.prom",
+                "ping_url": "https://hc-ping.com/token",
+                "failure_command": ["/usr/local/bin/page", "--team", "eternia"],
+                "failure_webhook": "http://example.org:8080/hook?key=token",
+            },
             **cloud(
                 prefix="web1/staging",
                 endpoint_url="https://s3.example.org:9000",
@@ -101,6 +111,16 @@ def test_every_optional_key():
         checksum="sha256",
         credentials_file=Path("/etc/eternia-backup/credentials"),
     )
+    assert config.storage_mount == Path("/backups")
+    assert config.report == Report(
+        log_file=Path("/opt/eternia/logs/eternia.log"),
+        metrics_file=Path("/var/lib/prometheus/node-exporter/eternia_backup.prom"),
+        ping_url="https://hc-ping.com/token",
+        failure_command=("/usr/local/bin/page", "--team", "eternia"),
+        failure_webhook="http://example.org:8080/hook?key=token",
+    )
+    assert "token" not in repr(config)
+    assert "eternia'" not in repr(config.report)
 
 
 KEEP = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
@@ -192,6 +212,14 @@ def test_a_switched_off_cloud_is_checked_all_the_same():
         (cloud(sse="AES128"), r"cloud_backup\.sse is 'AES128'; it must be one of AES256, aws:kms"),
         (cloud(checksum="crc32"), r"cloud_backup\.checksum is 'crc32'; it must be one of auto, crc64nvme, sha256, md5"),
         (cloud(credentials_file=1), r"cloud_backup\.credentials_file is 1; it must be a path"),
+        ({"storage_mount": 5}, r"storage_mount is 5; it must be a path"),
+        ({"report": True}, r"backup\.report is True; it must be a block"),
+        ({"report": {"logfile": "x"}}, r"report\.logfile is not a key that exists\. Did you mean 'log_file'\?"),
+        ({"report": {"log_file": 1}}, r"report\.log_file is 1; it must be a path"),
+        (
+            {"report": {"metrics_file": "/var/lib/x.txt"}},
+            r"report\.metrics_file is '/var/lib/x\.txt'; its name must end with \.prom, because the node exporter",
+        ),
         (cloud(buckets="x"), r"cloud_backup\.buckets is not a key that exists\. Did you mean 'bucket'\?"),
     ],
 )
@@ -205,6 +233,46 @@ def test_a_password_in_an_address_is_refused_and_not_repeated(address):
     with pytest.raises(ConfigError, match=r"endpoint_url is '.*//\*\*\*@s3.*without a password") as refused:
         parsed(cloud(endpoint_url=address))
     assert "hunter2" not in str(refused.value)
+
+
+ADDRESSES = (
+    *(
+        "hc-ping.com/hunter2",
+        "ftp://x.org/hunter2",
+        "https:///hunter2",
+        "https://x.org /hunter2",
+        "https://x.org/hunter2 ",
+    ),
+    *("https://me:hunter2@x.org/", "https://x.org/hunter2\n", "https://x.org/hünter2", "https://[hunter2/", 7, ""),
+    "https://x.org:hunter2/",
+)
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize("key", ["ping_url", "failure_webhook"])
+def test_an_address_that_may_hold_a_token_is_not_repeated(key, address):
+    message = (
+        rf"^backup\.report\.{key} is wrong, and not shown here because it may hold a secret; it must be an address"
+    )
+    with pytest.raises(ConfigError, match=message) as refused:
+        parsed({"report": {key: address}})
+    assert "hunter2" not in str(refused.value)
+
+
+COMMANDS = ("page hunter2", ["page", "hunter2"], ["/bin/page", 1], ["/bin/page", ""], ["/bin/page", "hunter2\0"], {}, 7)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_is_a_list_and_not_repeated(command):
+    message = r"^backup\.report\.failure_command is wrong, .*; it must be a list of a program's absolute path and its"
+    with pytest.raises(ConfigError, match=message) as refused:
+        parsed({"report": {"failure_command": command}})
+    assert "hunter2" not in str(refused.value)
+
+
+def test_an_address_in_place_of_a_block_is_not_repeated():
+    with pytest.raises(ConfigError, match=r"^backup\.report is an address; it must be a block of keys and values"):
+        parsed({"report": "https://hc-ping.com/hunter2"})
 
 
 @pytest.mark.parametrize("prefix", ["web1", ".web1", "..web1/a.b", "a/...", "web1/staging"])

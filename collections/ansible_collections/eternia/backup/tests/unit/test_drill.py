@@ -31,6 +31,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine import (
 )
 from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import LockedError, StoreError
 from ansible_collections.eternia.backup.plugins.module_utils.engine.history import Entry
+from ansible_collections.eternia.backup.plugins.module_utils.engine.names import iso
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.local import LocalStore
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Store
 from ansible_collections.eternia.backup.tests.unit.builders import (
@@ -302,10 +303,18 @@ def test_a_store_without_a_verified_backup_fails_the_drill(both):
     assert told(failed.outcome) == [("s3", NAMES[2], True, True), ("s3", NAMES[0], False, True)]
 
 
-def test_the_backups_of_another_host_prove_nothing(both):
-    failed = fail(replace(both, host="web2"))
+def test_the_backups_of_another_host_prove_nothing(both, tmp_path):
+    failed = fail(replace(both, host="web2", storage_path=tmp_path / "web2"))
     assert "belongs to host web1" in failed.outcome.undrilled["s3"]
-    assert f"{NAMES[2]} is of host web1 in staging; this is host web2" in failed.outcome.drilled[0].problem
+    assert failed.outcome.drilled == []
+
+
+def test_on_the_storage_path_of_another_host_nothing_is_drilled(config):
+    before = tree(config.storage_path)
+    for act in (drill.plan, drill.run):
+        with pytest.raises(StoreError, match=rf"^{config.storage_path} belongs to host web1 .*this is host web2"):
+            act(replace(config, host="web2"), clock=clock())
+    assert tree(config.storage_path) == before
 
 
 def test_what_is_encoded_is_told_to_be_undone_by_hand(config):
@@ -642,9 +651,29 @@ def test_drills_are_compared_with_those_before(both):
     assert kept[-1].seconds == outcome.predicted[1].seconds
 
 
+def test_it_is_remembered_whether_everything_came_back(config):
+    assert history.last(config.storage_path) is None
+    run(config)
+    assert history.last(config.storage_path) == history.Last(iso(NOW), succeeded=True)
+    (config.storage_path / NAMES[2]).write_bytes(b"damaged")
+    with pytest.raises(drill.DrillFailedError):
+        run(config, now=NOW + timedelta(weeks=1))
+    assert history.last(config.storage_path) == history.Last(iso(NOW + timedelta(weeks=1)), succeeded=False)
+
+
+def test_a_history_of_before_holds_only_drills_that_went_well(config):
+    run(config)
+    path = config.storage_path / "drills.json"
+    fields = json.loads(path.read_text())
+    del fields["last"]
+    path.write_text(json.dumps(fields))
+    assert history.last(config.storage_path) == history.Last(iso(NOW), succeeded=True)
+
+
 def test_the_history_is_bounded(config):
     for week in range(2):
-        history.write(config.storage_path, entries(*range(1, 60)), staging=config.storage_path.parent)
+        last = history.Last("2026-11-22T12:00:00Z", succeeded=True)
+        history.write(config.storage_path, entries(*range(1, 60)), last, staging=config.storage_path.parent)
         outcome = run(config, now=NOW + timedelta(weeks=week))
         assert outcome.predicted[0].earlier == 50
         kept = history.read(config.storage_path)

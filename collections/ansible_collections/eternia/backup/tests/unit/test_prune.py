@@ -17,7 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, prune, status
+from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, claim, prune, status
 from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import StoreError
 from ansible_collections.eternia.backup.tests.unit.builders import (
     NOON,
@@ -53,13 +53,16 @@ def config(tmp_path):
     return four_backups(tmp_path)
 
 
+OF_EVERY_RUN = (".lock", "last-run.json", claim.NAME)
+
+
 def removed(outcome):
     return [(one.store, str(one.decision.copy.name)) for one in outcome.removed]
 
 
 def listed(config):
     """What is there, without what every run leaves."""
-    return sorted(entry.name for entry in config.storage_path.iterdir() if entry.name not in (".lock", "last-run.json"))
+    return sorted(entry.name for entry in config.storage_path.iterdir() if entry.name not in OF_EVERY_RUN)
 
 
 def with_manifests(names):

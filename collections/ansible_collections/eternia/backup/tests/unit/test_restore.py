@@ -27,6 +27,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine import (
     files,
     gate,
     hold,
+    placing,
     prune,
     restore,
     safety,
@@ -261,6 +262,82 @@ def test_a_target_that_lost_everything(config):
     assert kept(config) == []
 
 
+@pytest.mark.parametrize(
+    ("directory", "expected"), [(0o700, 0o600), (0o755, 0o600), (0o750, 0o600), (0o770, 0o660), (0o2775, 0o660)]
+)
+def test_who_may_work_in_the_directory_may_work_on_what_comes_back(config, directory, expected):
+    config.database_path.unlink()
+    place = config.database_path.parent
+    place.chmod(directory)
+    if os.geteuid() == 0:
+        os.chown(place, NOBODY, 12345)
+        place.chmod(directory)
+    run(config)
+    there, of_directory = config.database_path.stat(), place.stat()
+    assert stat.S_IMODE(there.st_mode) == expected
+    assert (there.st_uid, there.st_gid) == (of_directory.st_uid, of_directory.st_gid)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be of another group than the directory, and own the file")
+def test_a_group_that_is_not_the_directorys_gets_nothing():
+    with open_directory() as base:
+        os.chown(base, NOBODY, NOBODY)
+        with unprivileged():
+            config = take_two(configuration(base))
+            config.database_path.unlink()
+        os.chown(config.database_path.parent, NOBODY, 12345)
+        config.database_path.parent.chmod(0o770)
+        with unprivileged():
+            run(config)
+        there = config.database_path.stat()
+        assert (stat.S_IMODE(there.st_mode), there.st_gid) == (0o600, NOBODY)
+
+
+@pytest.mark.parametrize("what", ["directory", "file"])
+def test_a_link_that_somebody_lays_where_the_staging_was_is_not_followed(config, tmp_path, monkeypatch, what):
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "eternia.db").write_text("precious")
+    (precious / "eternia.db").chmod(0o600)
+    config.database_path.chmod(0o666)
+    dress = placing.dress
+
+    def swap_and_dress(target, staged):
+        if what == "directory":
+            staged.parent.rename(tmp_path / "away")
+            staged.parent.symlink_to(precious)
+        else:
+            staged.unlink()
+            staged.symlink_to(precious / "eternia.db")
+        dress(target, staged)
+
+    monkeypatch.setattr(placing, "dress", swap_and_dress)
+    with pytest.raises(TargetError, match=r"cannot be given the owner and mode of .*Nothing was changed"):
+        run(config)
+    assert stat.S_IMODE((precious / "eternia.db").stat().st_mode) == 0o600
+    assert rows(config.database_path) == 58
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_directory_that_is_made_is_not_given_away_through_a_link(config, tmp_path, monkeypatch):
+    shutil.rmtree(config.database_path.parent)
+    os.chown(tmp_path, NOBODY, NOBODY)
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    mkdir = Path.mkdir
+
+    def replaced(path, *arguments, **keywords):
+        mkdir(path, *arguments, **keywords)
+        if path == config.database_path.parent:
+            path.rmdir()
+            path.symlink_to(precious)
+
+    monkeypatch.setattr(Path, "mkdir", replaced)
+    with suppress(EngineError):
+        run(config)
+    assert precious.stat().st_uid == 0
+
+
 def make_directory(path):
     path.unlink()
     path.mkdir()
@@ -480,6 +557,9 @@ def test_what_is_too_damaged_is_kept_byte_for_byte_and_can_be_put_back(config, l
     with pytest.raises(RefusedError, match=r"is a copy of something damaged.*allow it: allow_unverified"):
         run(config, str(raw), hours=25)
     assert rows(path) == 50
+    planned = plan(config, str(raw), allow_unverified=True)
+    assert (planned.store, planned.location) == ("raw", str(raw))
+    assert planned.bytes_to_fetch == planned.space_needed == sum(one.stat().st_size for one in raw.iterdir())
     run(config, str(raw), hours=25, allow_unverified=True)
     assert (path.read_bytes(), wal.read_bytes() if log else wal.exists()) == (was, log or False)
     run(config, FIRST, hours=26)
@@ -600,6 +680,28 @@ def test_while_s3_cannot_be_reached_it_is_not_said_that_nothing_is_whole(both):
     outcome = run(away, FIRST)
     assert (outcome.store, rows(both.database_path)) == ("local", 50)
     assert any("127.0.0.1:9" in one for one in outcome.warnings)
+
+
+@pytest.mark.parametrize("wanted", ["latest", "2026-11-22T13:00:00Z"])
+def test_while_a_store_cannot_be_asked_no_older_backup_takes_the_place_of_a_damaged_one(both, wanted):
+    away = replace(both, cloud=replace(both.cloud, endpoint_url="http://127.0.0.1:9"))
+    assert run(away, wanted, act=restore.plan).name == SECOND
+    flip(both.storage_path / SECOND)
+    before = quiet(both)
+    message = rf"{SECOND} is damaged.*may have it whole: .*127\.0\.0\.1:9.* Or ask for an older one by name: {FIRST}\."
+    for attempt in (plan, run):
+        with pytest.raises(StoreError, match=message):
+            attempt(away, wanted)
+    assert quiet(both) == before
+    # When S3 answers again, its copy of the same name is the one.
+    outcome = run(both, wanted)
+    assert (outcome.name, outcome.store, rows(both.database_path)) == (SECOND, "s3", 51)
+
+
+def test_while_a_store_cannot_be_asked_what_is_only_refused_is_passed_over_all_the_same(both):
+    change_manifest(host="web2")(both.storage_path / f"{SECOND}.manifest.json")
+    away = replace(both, cloud=replace(both.cloud, endpoint_url="http://127.0.0.1:9"))
+    assert run(away).name == FIRST
 
 
 @pytest.fixture
@@ -886,7 +988,10 @@ def test_a_restore_that_was_cut_off_is_settled_by_the_next_run(config, by, at):
     assert rows(config.database_path) == (58 if at == "before" else 50)
     before = quiet(config)
     words = "will be taken back first" if at == "before" else "will be finished first"
-    assert any(words in one for one in plan(config, FIRST).warnings)
+    planned = plan(config, FIRST)
+    assert any(words in one for one in planned.warnings)
+    # Whatever lies there now: the next run has something to do.
+    assert (planned.unchanged, planned.changed) == (False, True)
     status.read(config, now=NOON + timedelta(days=1))
     prune.run(config, now=NOON + timedelta(days=1))
     assert quiet(config) == before

@@ -36,7 +36,7 @@ CASES: dict[str, tuple[Policy, str]] = {
         + eternia_backup_20261023_220001.db.zst | younger than 30 days
         + eternia_backup_20261023_220000.db     | younger than 30 days
         - eternia_backup_20261023_215959.db     | older than 30 days and no keep rule wants it
-        - eternia_backup_20200229_120000.db     | older than 30 days and no keep rule wants it
+        - eternia_backup_20241122_120000.db     | older than 30 days and no keep rule wants it
         """,
     ),
     "one day": (
@@ -78,10 +78,10 @@ CASES: dict[str, tuple[Policy, str]] = {
         Policy(None, minimum_kept=2),
         """
         - eternia_backup_20261122_210000.db legacy | no keep rule wants it
-        + eternia_backup_20201122_200000.db        | newest verified; one of the 2 that always stay
-        - eternia_backup_20201122_190000.db legacy | no keep rule wants it
-        + eternia_backup_20201122_180000.db        | one of the 2 that always stay
-        - eternia_backup_20201122_170000.db        | no keep rule wants it
+        + eternia_backup_20251122_200000.db        | newest verified; one of the 2 that always stay
+        - eternia_backup_20251122_190000.db legacy | no keep rule wants it
+        + eternia_backup_20251122_180000.db        | one of the 2 that always stay
+        - eternia_backup_20251122_170000.db        | no keep rule wants it
         """,
     ),
     "fewer than the minimum": (
@@ -136,21 +136,25 @@ CASES: dict[str, tuple[Policy, str]] = {
         """,
     ),
     "days, over a leap day": (
-        Policy(None, keep_daily=3, minimum_kept=1),
+        Policy(None, keep_daily=4, minimum_kept=1),
         """
-        + eternia_backup_20240301_000000.db | newest verified; daily 1 of 3 (2024-03-01)
-        + eternia_backup_20240229_235959.db | daily 2 of 3 (2024-02-29)
+        + eternia_backup_20250630_000000.db | newest verified; daily 1 of 4 (2025-06-30)
+        + eternia_backup_20240301_000000.db | daily 2 of 4 (2024-03-01)
+        + eternia_backup_20240229_235959.db | daily 3 of 4 (2024-02-29)
         - eternia_backup_20240229_000000.db | no keep rule wants it
-        + eternia_backup_20240228_235959.db | daily 3 of 3 (2024-02-28)
+        + eternia_backup_20240228_235959.db | daily 4 of 4 (2024-02-28)
         - eternia_backup_20240227_235959.db | no keep rule wants it
         """,
     ),
     "ISO weeks, over a new year": (
-        Policy(None, keep_weekly=2, minimum_kept=1),
+        Policy(None, keep_weekly=5, minimum_kept=1),
         """
-        + eternia_backup_20210103_120000.db | newest verified; weekly 1 of 2 (2020-W53)
+        + eternia_backup_20251122_000000.db | newest verified; weekly 1 of 5 (2025-W47)
+        + eternia_backup_20240101_000000.db | weekly 2 of 5 (2024-W01)
+        + eternia_backup_20220102_120000.db | weekly 3 of 5 (2021-W52)
+        + eternia_backup_20210103_120000.db | weekly 4 of 5 (2020-W53)
         - eternia_backup_20201228_000000.db | no keep rule wants it
-        + eternia_backup_20201227_235959.db | weekly 2 of 2 (2020-W52)
+        + eternia_backup_20201227_235959.db | weekly 5 of 5 (2020-W52)
         - eternia_backup_20201220_000000.db | no keep rule wants it
         """,
     ),
@@ -268,6 +272,55 @@ CASES: dict[str, tuple[Policy, str]] = {
         - eternia_backup_20261122_120000.db         | no keep rule wants it
         """,
     ),
+    "behind a gap nothing goes": (
+        Policy(30, minimum_kept=1),
+        """
+        + eternia_backup_20261122_210000.db        | newest verified; younger than 30 days
+        - eternia_backup_20261001_000000.db        | older than 30 days and no keep rule wants it
+        - eternia_backup_20250101_000000.db legacy | older than 30 days and no keep rule wants it
+        + eternia_backup_20230630_000000.db        | older than a gap of 1189 days: GAP
+        + eternia_backup_20230629_000000.db legacy | older than a gap of 1189 days: GAP
+        + eternia_backup_20230628_000000.db pinned | pinned
+        + eternia_backup_20100101_000000.db        | older than a gap of 1189 days: GAP
+        """,
+    ),
+    "a gap up to now": (
+        NONE,
+        """
+        + eternia_backup_20241121_215959.db  | newest verified
+        + eternia_backup_20241121_200000.db  | older than a gap of 731 days: GAP
+        + eternia_state_20241120_200000.json | newest verified
+        + eternia_state_20241119_200000.json | older than a gap of 731 days: GAP
+        """,
+    ),
+    "two years are no gap": (
+        NONE,
+        """
+        + eternia_backup_20241121_220000.db | newest verified
+        - eternia_backup_20221121_220000.db | no keep rule wants it
+        """,
+    ),
+    "a clock that was read for one kind was right for the other": (
+        NONE,
+        """
+        + eternia_state_20261122_200000.json | newest verified
+        - eternia_state_20250101_200000.json | no keep rule wants it
+        + eternia_backup_20231122_200000.db  | newest verified
+        - eternia_backup_20231121_200000.db  | no keep rule wants it
+        """,
+    ),
+    "neither the future nor what is pinned or not proven makes a gap, or ends one": (
+        Policy(None, minimum_kept=1),
+        """
+        + eternia_backup_20300101_000000.db        | from the future: check the clock
+        + eternia_backup_20261122_200000.db        | newest verified
+        - eternia_backup_20261122_100000.db        | no keep rule wants it
+        + eternia_backup_20250102_000000.db pinned | pinned
+        - eternia_backup_20250101_000000.db legacy | no keep rule wants it
+        + eternia_backup_20240101_000000.db        | older than a gap of 1056 days: GAP
+        + eternia_backup_20100101_000000.db pinned | pinned
+        """,
+    ),
     "all rules together": (
         Policy(2, 1, 1, 1, 1, 1, 1, minimum_kept=2),
         """
@@ -281,14 +334,18 @@ CASES: dict[str, tuple[Policy, str]] = {
 }
 
 
+GAP = "look at the clock; if it is right, remove it by hand"
+
+
 def read(line: str) -> Decision:
     """A line of the table as the decision that it expects."""
-    (sign, text, *special), reasons = line.split("|")[0].split(), line.split("|")[1].split(";")
+    copy_of, reasons = line.split("|")
+    sign, text, *special = copy_of.split()
     name = parse(text)
     assert name is not None, text
     size = None if "lost" in special else 4096
     copy = Copy(name, size, "legacy" not in special, "pinned" in special, "drilled" in special)
-    return Decision(copy, sign == "+", tuple(reason.strip() for reason in reasons))
+    return Decision(copy, sign == "+", tuple(reason.strip().replace("GAP", GAP) for reason in reasons.split(";")))
 
 
 @pytest.mark.parametrize(("policy", "table"), CASES.values(), ids=CASES)
@@ -402,6 +459,62 @@ def test_what_is_never_removed(copies: list[Copy], policy: Policy, now: datetime
         assert stay >= {copy.name for copy in preferred[: policy.minimum_kept - 1]}
         if len(proven) < policy.minimum_kept:
             assert stay >= {copy.name for copy in copies if copy.name.kind == kind}
+
+
+@in_every_history
+def test_nothing_goes_that_is_older_than_a_gap(copies: list[Copy], policy: Policy, now: datetime) -> None:
+    proven = [copy for kind in (DATABASE, STATE) for copy in verified(copies, kind, now) if not copy.pinned]
+    moments = sorted({now, *(copy.name.created_at for copy in proven)})
+    before_gaps = [start for start, end in zip(moments, moments[1:]) if end - start > timedelta(days=731)]
+    stay = kept(copies, policy, now)
+    assert stay >= {copy.name for copy in copies for start in before_gaps if copy.name.created_at <= start}
+    assert kept(copies, policy, now) == {
+        one.copy.name for one in apply_policy(copies, policy, now, witnesses=list(reversed(copies))) if one.keep
+    }
+
+
+@in_every_history
+def test_without_a_gap_the_rules_alone_decide(copies: list[Copy], policy: Policy, now: datetime) -> None:
+    decided = apply_policy(copies, policy, now, witnesses=())
+    assert not any(GAP in reason for one in decided for reason in one.reasons)
+    behind = {one.copy.name for one in apply_policy(copies, policy, now) if any(GAP in why for why in one.reasons)}
+    assert kept(copies, policy, now) == behind | {one.copy.name for one in decided if one.keep}
+
+
+# The newest of one year and of the next may be 730 days apart: the first of January and the last of December.
+YEARS = [datetime(year, *((1, 1), (12, 31))[year % 2], tzinfo=timezone.utc) for year in range(2000, 2027)]
+
+
+@pytest.mark.parametrize("year", [2025, 2026])
+def test_years_go_on_being_kept_and_removed(year: int) -> None:
+    policy = Policy(None, keep_yearly=3, minimum_kept=1)
+    history = [backup(moment) for moment in YEARS if moment.year <= year]
+    now = history[-1].name.created_at + timedelta(hours=1)
+    assert {name.created_at.year for name in kept(history, policy, now)} == {year - 2, year - 1, year}
+
+
+def backup(moment: datetime) -> Copy:
+    return Copy(BackupName(moment, DATABASE), 4096, has_manifest=True)
+
+
+def test_a_clock_that_is_years_ahead_removes_nothing_however_often_it_runs() -> None:
+    policy = Policy(30, keep_hourly=24, minimum_kept=3)
+    right = [backup(NOW - timedelta(hours=hour)) for hour in range(48)]
+    ahead = NOW + timedelta(days=2000)
+    there = list(right)
+    for day in range(0, 400, 8):
+        there.append(backup(ahead + timedelta(days=day)))
+        stay = kept(there, policy, ahead + timedelta(days=day))
+        assert stay >= {copy.name for copy in right}
+        there = [copy for copy in there if copy.name in stay]
+    # Among themselves those that are ahead age as ever.
+    assert len(there) < 48 + 30
+    # Set right again, it goes on where it was.
+    there.append(backup(NOW + timedelta(hours=1)))
+    future = {copy.name for copy in there if copy.name.created_at >= ahead}
+    assert kept(there, Policy(1, minimum_kept=1), NOW + timedelta(hours=1)) == future | {
+        copy.name for copy in [*right[:24], there[-1]]
+    }
 
 
 @in_every_history

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, catalog, prune, send, status
+from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import StoreError
 from ansible_collections.eternia.backup.plugins.module_utils.engine.names import parse
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Store
 from ansible_collections.eternia.backup.tests.unit.builders import (
     NOON,
     SetClock,
@@ -90,17 +92,30 @@ def test_what_an_outage_kept_back_is_sent_later_newest_first(config, out_of_reac
 
 def test_after_a_send_that_fails_half_way_the_outcome_holds_what_was_sent(config, monkeypatch):
     act(backup.run, replace(config, cloud=None), 0)
-    put = backup.send.S3Store.put
+    put = S3Store.put
 
-    def once(store, path, manifest):
+    def once(store, path, manifest, **base):
         if manifest.name == name_of(0):
-            raise backup.StoreError("The line is cut. Mend it.")
-        return put(store, path, manifest)
+            raise StoreError("The line is cut. Mend it.")
+        return put(store, path, manifest, **base)
 
-    monkeypatch.setattr(backup.send.S3Store, "put", once)
+    monkeypatch.setattr(S3Store, "put", once)
     with pytest.raises(backup.RunFailedError, match=r"S3 has not got everything\. The line is cut\.") as failed:
         act(backup.run, config, 1)
     assert sent(failed.value.outcome) == [name_of(1)]
+
+
+def test_what_was_taken_while_nobody_wanted_it_in_s3_comes_there_with_s3s_own_checksum(config, object_store):
+    act(backup.run, replace(config, cloud=None), 0)
+    assert catalog.local(config).manifest(parse(name_of(0))).stored.crc64nvme is None
+    strict = replace(config, cloud=replace(config.cloud, checksum="crc64nvme"))
+    taken = act(backup.run, strict, 1)
+    assert {transfer.check for transfer in taken.transfers.values()} == {"crc64nvme, full object"}
+    for day in (0, 1):
+        key = f"{config.cloud.prefix}/{name_of(day)}"
+        head = object_store.client().head_object(Bucket=config.cloud.bucket, Key=key, ChecksumMode="ENABLED")
+        stored = catalog.remote(config).manifest(parse(name_of(day))).stored
+        assert head["ChecksumCRC64NVME"] == stored.crc64nvme
 
 
 def rotten(path):
@@ -192,3 +207,19 @@ def test_an_unchanged_source_brings_what_s3_lacks_all_the_same(config):
     assert sent(planned) == sent(outcome) == [name_of(0)]
     again = backup.run(config, clock=clock, skip_unchanged=True)
     assert (again.changed, sent(again)) == (False, [])
+
+
+def test_a_run_sends_only_what_changed_since_the_newest_backup_there(config, object_store):
+    with closing(connect(config.database_path)) as application:
+        application.execute("CREATE TABLE blobs (content)")
+        application.executemany("INSERT INTO blobs VALUES (randomblob(1048576))", [()] * 40)
+        application.commit()
+    first = act(backup.run, config, 0)
+    with closing(connect(config.database_path)) as application:
+        add_rows(application, 1)
+    second = act(backup.run, config, 1)
+    (everything,), (little,) = first.transfers.values(), second.transfers.values()
+    assert (everything.bytes_sent, everything.bytes_copied) == (first.bytes, 0)
+    assert little.bytes_sent + little.bytes_copied == second.bytes
+    assert 0 < little.bytes_sent < second.bytes
+    assert in_s3(config, object_store)[name_of(1)] == Path(second.path).read_bytes()

@@ -43,10 +43,11 @@ def test_a_store_that_cannot_be_reached_is_named_and_the_other_is_told(config, s
 def test_another_hosts_prefix_is_no_comfort(config, s3_settings):
     config = replace(config, cloud=s3_settings)
     backup.run(config, clock=SetClock().clock())
-    found = status.read(replace(config, host="web2"), now=NOON + timedelta(minutes=1))
+    elsewhere = replace(config, host="web2", storage_path=config.storage_path / "web2")
+    found = status.read(elsewhere, now=NOON + timedelta(minutes=1))
     assert "belongs to host web1 (environment staging, " in found.unlisted["s3"]
     assert "this is host web2 (environment staging, " in found.unlisted["s3"]
-    assert {copy.store for one in found.backups for copy in one.copies} == {"local"}
+    assert (set(found.unlisted), found.backups) == ({"s3"}, ())
 
 
 def test_a_storage_path_that_cannot_be_listed_is_named(tmp_path):

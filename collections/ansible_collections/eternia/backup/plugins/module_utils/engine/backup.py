@@ -13,33 +13,37 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
 from . import (
     catalog,
+    claim,
     digest,
+    failure,
     files,
     hold,
     lock,
     log,
+    mounts,
     names,
     record,
+    retention,
     scratch,
-    send,
     snapshot,
     source,
-    swap,
     target,
     verify,
 )
-from .clock import Clock
+from .clock import Clock, require_possible
 from .config import Config
 from .errors import DamagedError, EngineError, StoreError
 from .manifest import Digest, Manifest, Transfer, Verified
 from .names import BackupName
+from .record import Record
 from .snapshot import Snapshot
+from .stores.s3_client import S3Error
 
 
 @dataclass
@@ -47,7 +51,9 @@ class Outcome:
     """What a run did, or would do; after a failure, what holds all the same.
 
     `manifest` is None for a backup that is only planned. `previous` is the newest verified backup before the run,
-    `transfers` are the backups that went to S3, by name. `bytes` is the size, times are in seconds.
+    `transfers` are the backups that went to S3, by name; `create_only` says whether S3 refuses to overwrite, None where
+    it was not asked. `bytes` is the size, times are in seconds; `record` is what was
+    recorded of the run, None while that goes on.
     """
 
     name: BackupName | None = None
@@ -57,9 +63,11 @@ class Outcome:
     unchanged: bool = False
     manifest: Manifest | None = None
     transfers: dict[BackupName, Transfer] = field(default_factory=dict)
+    create_only: bool | None = None
     warnings: list[str] = field(default_factory=list)
     pinned_seconds: float = 0.0
     seconds: float = 0.0
+    record: Record | None = None
 
     def warn(self, message: str) -> None:
         """Say what an operator should look at, although the run goes on."""
@@ -82,7 +90,12 @@ class RunFailedError(EngineError):
 
 def plan(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcome:
     """Find out what `run` would do, reading only. Raises EngineError where the run would fail for a reason seen now."""
+    require_possible(clock.now())
+    mounts.require(config)
+    from . import send, swap
+
     room = files.require_usable(config.storage_path)
+    claim.require(catalog.local(config), config.owner)
     lock.require_free(config.storage_path)
     hold.require_none(config.storage_path, clock.now())
     attempt = _Attempt(config, clock, skip_unchanged)
@@ -114,16 +127,23 @@ def run(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcom
 
     LockedError where another run goes on, or the host's backups are held. A restore that was cut off is settled first.
     """
+    mounts.require(config)
     files.make_private_dirs(config.storage_path)
     local = catalog.local(config)
+    claim.require(local, config.owner)
     with ExitStack() as held:
         held.enter_context(lock.held(config.storage_path))
         hold.require_none(config.storage_path, clock.now())
         # That the last run went well is no longer the last word, whatever becomes of this one.
-        record.withdraw(config.storage_path)
+        begun = record.begin(config.storage_path, clock.now())
         staging = held.enter_context(local.staging())
-        outcome = held.enter_context(_recorded(config, clock, staging))
-        for live in target.both(config):
+        outcome = held.enter_context(_recorded(config, clock, staging, begun))
+        require_possible(clock.now())
+        claim.take(local, config.owner, staging=staging)
+        for live in filter(lambda live: os.path.lexists(live.staging), target.both(config)):
+            # Only where a restore left something: a run starts every hour, and has no time to waste.
+            from . import swap
+
             swap.tidy(live)
         scratch.tidy(config.storage_path)
         attempt = _Attempt(config, clock, skip_unchanged, outcome)
@@ -144,38 +164,63 @@ def run(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcom
             log.info(f"{attempt.source.path} is unchanged since {outcome.name}")
         remote = catalog.remote(config)
         if remote is not None:
+            from . import send
+
             sending = send.run(config, local, remote, now=clock.now(), fresh=outcome.name, warn=outcome.warn)
             # One at a time, so that after a failure the outcome holds what was sent before it.
             try:
                 for sent, transfer in sending:
                     outcome.transfers[sent] = transfer
             except StoreError as exc:
-                raise StoreError(f"{outcome.path} is valid on the disk, but S3 has not got everything. {exc}") from exc
+                raise S3Error(f"{outcome.path} is valid on the disk, but S3 has not got everything. {exc}") from exc
+            finally:
+                outcome.create_only = remote.create_only
     return outcome
 
 
 @contextmanager
-def _recorded(config: Config, clock: Clock, staging: Path) -> Iterator[Outcome]:
-    """Keep the record of the last run true: `running` until it is known how it ended."""
+def _recorded(config: Config, clock: Clock, staging: Path, begun: Record) -> Iterator[Outcome]:
+    """Keep the record of the last run true: `running` until it is known how it ended, whatever ends it."""
     outcome, started = Outcome(), time.monotonic()
-    record.write(config.storage_path, record.RUNNING, clock.now(), staging=staging)
+    record.write(config.storage_path, begun, staging=staging)
     try:
         yield outcome
-        record.write(config.storage_path, record.SUCCEEDED, clock.now(), staging=staging)
-    except EngineError as exc:
+        ended = _described(begun, outcome, time.monotonic() - started).succeeded(clock.now())
+        record.write(config.storage_path, ended, staging=staging)
+    except BaseException as exc:
+        ended = _described(begun, outcome, time.monotonic() - started).failed(clock.now(), failure.of(exc))
         with suppress(StoreError):
             # On a full disk the record stays `running`, which counts as failed too.
-            record.write(config.storage_path, record.FAILED, clock.now(), staging=staging, error=str(exc))
-        log.error(str(exc))
-        raise RunFailedError(str(exc), outcome) from exc
+            record.write(config.storage_path, ended, staging=staging)
+        log.error(ended.error)
+        outcome.record = ended
+        if isinstance(exc, EngineError):
+            raise RunFailedError(str(exc), outcome) from exc
+        raise
+    else:
+        outcome.record = ended
     finally:
         outcome.seconds = time.monotonic() - started
+
+
+def _described(begun: Record, outcome: Outcome, seconds: float) -> Record:
+    """What the record says of an outcome."""
+    return replace(
+        begun,
+        seconds=round(seconds, 3),
+        backup=None if outcome.name is None else str(outcome.name),
+        bytes_stored=outcome.bytes,
+        bytes_sent=sum(transfer.bytes_sent for transfer in outcome.transfers.values()),
+        warnings=tuple(outcome.warnings),
+        create_only=begun.create_only if outcome.create_only is None else outcome.create_only,
+    )
 
 
 def _prove(config: Config, name: BackupName, taken: Snapshot, clock: Clock) -> Manifest:
     """Check the snapshot, compare it with its source, hash it and put it on the disk, all side by side."""
     try:
-        proof = verify.prove(taken.path, name.kind, config.verify, algorithm=digest.preferred_algorithm())
+        algorithm, for_s3 = digest.preferred_algorithm(), config.cloud is not None
+        proof = verify.prove(taken.path, name.kind, config.verify, algorithm=algorithm, for_s3=for_s3)
         verify.same_facts(taken.path, proof.facts, taken.facts)
     except DamagedError as exc:
         source_path = taken.facts["path"]
@@ -210,6 +255,7 @@ class _Attempt:
         known = catalog.build([self.local])
         self.source = source.resolve(config, backed_up={backup.name.kind for backup in known})
         newest = catalog.newest_verified(known, self.source.kind)
+        self._copies = [copy for backup in known for copy in backup.copies.values()]
         self.outcome.previous = None if newest is None else newest.name
         self._newest = newest
         self._skip_unchanged = skip_unchanged
@@ -242,12 +288,19 @@ class _Attempt:
         return any(os.path.lexists(self.local.path / f"{name}{suffix}") for suffix in ("", *names.SIDECAR_SUFFIXES))
 
     def warn_of_the_clock(self, name: BackupName) -> None:
-        """A clock that was moved back makes the next backup look older than the last one."""
+        """Moved back, it makes the next backup look older than the last one; years ahead, it makes all look old."""
         previous = self.outcome.previous
         if previous is not None and previous.created_at > name.created_at:
             self.outcome.warn(
                 f"The clock says {names.iso(name.created_at)}, but {previous} is later: the clock was moved back, "
                 "or was wrong then. The backup is taken; check the clock, and remove what is dated in the future."
+            )
+        gap = retention.gap(self._copies, name.created_at)
+        if gap is not None:
+            self.outcome.warn(
+                f"There is {gap} without a backup, from {names.iso(gap.start)} to {names.iso(gap.end)}. The backup is "
+                "taken; look at the clock. Pruning removes nothing that is older than the gap: if the clock is right, "
+                "remove by hand what nobody needs."
             )
 
     def settle(self, name: BackupName, size: int, manifest: Manifest | None = None) -> None:

@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from . import claim, mounts
 from .config import Config
 from .names import BackupName, Kind
-from .stores.base import Copy, Store
+from .stores.base import S3, Copy, Store
 from .stores.local import LocalStore
-from .stores.s3 import S3Store
+
+if TYPE_CHECKING:
+    from .stores.s3 import S3Store
 
 VERIFIED = "verified"
 LEGACY = "legacy"
@@ -54,13 +58,41 @@ def local(config: Config) -> LocalStore:
 
 def remote(config: Config) -> S3Store | None:
     """The store in S3, None where backups stay on the host."""
-    return None if config.cloud is None else S3Store(config.cloud)
+    if config.cloud is None:
+        return None
+    from .stores.s3 import S3Store
+
+    return S3Store(config.cloud)
+
+
+def in_s3(store: Store) -> S3Store | None:
+    """A store, where it is one in S3. Most of what that needs is loaded only where S3 is used."""
+    if store.name != S3:
+        return None
+    from .stores.s3 import S3Store
+
+    return store if isinstance(store, S3Store) else None
 
 
 def stores(config: Config) -> list[Store]:
     """The stores that backups go to, in the order they go there: local first."""
     away = remote(config)
     return [local(config)] if away is None else [local(config), away]
+
+
+def require_storage(config: Config) -> None:
+    """Refuse a storage path that is not mounted, or another host's; reads only. Raises StoreError, ConfigError."""
+    mounts.require(config)
+    claim.require(local(config), config.owner)
+
+
+def require_own(store: Store, config: Config) -> None:
+    """Refuse another host's store, whose backups are no comfort to this one; reads only. Raises StoreError."""
+    remote = in_s3(store)
+    if remote is not None:
+        remote.claimed(config.owner)
+    elif isinstance(store, LocalStore) and store.path == config.storage_path:
+        claim.require(store, config.owner)
 
 
 def legacy_stores(config: Config) -> list[LocalStore]:

@@ -10,26 +10,33 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from . import eligibility, names
+from . import eligibility, fetch, names
 from .config import Config
 from .eligibility import Chosen
 from .errors import DamagedError, EngineError, NotFoundError, RefusedError, StoreError
 from .manifest import Manifest
 from .recovery import Outcome, Request
-from .selection import Selection
+from .selection import LIST, Selection
 
 T = TypeVar("T")
 
 
 def first_whole(config: Config, request: Request, found: Selection, outcome: Outcome, act: Callable[[Chosen], T]) -> T:
-    """What `act` makes of the first candidate that is whole; one that was asked for by name is the only one."""
+    """What `act` makes of the first candidate that is whole; one that was asked for by name is the only one.
+
+    An older one takes the place of one that is damaged, not of one of which a store that cannot be asked may have a
+    whole copy: what was written since would be given up for nothing.
+    """
     refused = 0
-    for candidate in found.candidates:
+    for place, candidate in enumerate(found.candidates, start=1):
         try:
             return act(eligibility.examine(config, request, candidate, outcome))
         except (DamagedError, NotFoundError, RefusedError) as exc:
-            if found.by_name and found.warnings and not isinstance(exc, RefusedError):
-                raise StoreError(f"{exc} Another store may have it whole: {' '.join(found.warnings)}") from exc
+            if found.unlisted and not isinstance(exc, RefusedError):
+                older = [f"Or ask for an older one by name: {one.title}." for one in found.candidates[place:][:1]]
+                raise StoreError(
+                    f"{exc} Another store may have it whole: {' '.join(found.unlisted + older)}"
+                ) from exc
             if found.by_name:
                 raise
             refused += isinstance(exc, RefusedError)
@@ -37,7 +44,7 @@ def first_whole(config: Config, request: Request, found: Selection, outcome: Out
     error = RefusedError if refused == len(found.candidates) else DamagedError
     raise error(
         f"None of the {len(found.candidates)} backups that {request.backup} may mean can be used. "
-        f"{' '.join(outcome.warnings)} List the backups with `eternia-backup list`."
+        f"{' '.join(outcome.warnings)} {LIST}"
     )
 
 
@@ -64,7 +71,10 @@ def describe(outcome: Outcome, chosen: Chosen) -> None:
     candidate, manifest = chosen.candidate, chosen.manifest
     outcome.name, outcome.kind, outcome.manifest = candidate.title, candidate.kind, manifest
     outcome.created_at = created_at(candidate.title, manifest)
-    if chosen.copies:
+    if candidate.raw is not None:
+        outcome.store, outcome.location = fetch.RAW, str(candidate.raw)
+        outcome.bytes_to_fetch = fetch.raw_bytes(candidate.raw)
+    elif chosen.copies:
         store, copy, _manifest = chosen.copies[0]
         outcome.store, outcome.location = store.name, store.location(copy.name)
         outcome.bytes_to_fetch = copy.bytes or 0

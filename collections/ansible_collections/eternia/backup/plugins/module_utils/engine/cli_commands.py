@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Eternia maintainers
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The commands of `eternia-backup` that change nothing on the host: list, download, verify, status."""
+"""The commands of `eternia-backup` that change nothing in any store: list, download, verify."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
-from . import catalog, download, lock, names, selection, status, verify
-from .cli_output import age, progress_bar, require_progress_bar, say, size, table, tell
+from . import catalog, download, names, selection, status, verify
+from .checked import BackupStatus
+from .cli_output import progress_bar, require_progress_bar, say, table, tell
 from .cli_restore import wanted
 from .clock import Clock
 from .config import Config
-from .errors import DamagedError, EngineError, LockedError, NotFoundError, StoreError
+from .errors import DamagedError, NotFoundError, StoreError
 from .exit_code import ExitCode
-from .status import BackupStatus, Status
 from .stores.base import Copy, Store
 from .stores.s3 import S3Store
+from .units import age, counted, size
 
 _COLUMNS = ("name", "size", "age", "status", "copies", "pinned")
 
@@ -57,7 +58,7 @@ def _kept(config: Config) -> tuple[Sequence[BackupStatus], dict[str, str]]:
 def _show(
     config: Config, backups: Sequence[BackupStatus], kept: Sequence[BackupStatus], now: datetime, *, again: str
 ) -> None:
-    say(f"{config.host} ({config.environment}): {_counted(len(backups), 'backup')}{', newest first' * bool(backups)}")
+    say(f"{config.host} ({config.environment}): {counted(len(backups), 'backup')}{', newest first' * bool(backups)}")
     if backups:
         say()
         table(_COLUMNS, (_row(one, now) for one in backups))
@@ -65,7 +66,7 @@ def _show(
         say(f"{'DAMAGED' if copy.damaged else 'NOT CHECKED'}: {copy.location} ({copy.problem})")
     if kept:
         say()
-        say(f"{_counted(len(kept), 'safety backup')}, what restores replaced. Bring one back: {again} restore PATH")
+        say(f"{counted(len(kept), 'safety backup')}, what restores replaced. Bring one back: {again} restore PATH")
         say()
         table(("path", "size", "age", "status"), (_kept_row(one, now) for one in kept))
 
@@ -110,7 +111,7 @@ def verify_(config: Config, args: argparse.Namespace) -> ExitCode:
     damaged, unknown = results.count(ExitCode.DAMAGED), results.count(ExitCode.FAILED)
     if not copies and not unlisted:
         raise NotFoundError("There is no verified backup. Take one, then verify again.")
-    say(f"{_counted(results.count(ExitCode.DONE), 'copy', 'copies')} whole, {damaged} damaged, {unknown} not known")
+    say(f"{counted(results.count(ExitCode.DONE), 'copy', 'copies')} whole, {damaged} damaged, {unknown} not known")
     return ExitCode.DAMAGED if damaged else ExitCode.FAILED if unknown or unlisted else ExitCode.DONE
 
 
@@ -132,7 +133,13 @@ def _asked_for(config: Config, asked: Sequence[str]) -> Iterator[tuple[Store, Co
         found = selection.find(config, wanted(what), now=Clock().now())
         for warning in found.warnings:
             tell(warning)
-        yield from found.candidates[0].copies
+        first = found.candidates[0]
+        if first.raw is not None:
+            raise StoreError(
+                f"{first.raw} holds, byte for byte, what was too damaged to be a backup, and has no manifest to be "
+                "compared with. Look at its files with sqlite3, or verify another."
+            )
+        yield from first.copies
 
 
 def _verify(store: Store, copy: Copy, *, full: bool) -> ExitCode:
@@ -152,66 +159,3 @@ def _verify(store: Store, copy: Copy, *, full: bool) -> ExitCode:
         return ExitCode.FAILED
     say(f"whole     {where} ({size(copy.bytes)})")
     return ExitCode.DONE
-
-
-def status_(config: Config, args: argparse.Namespace) -> ExitCode:
-    """How the host's backups stand."""
-    found = status.read(config, now=Clock().now())
-    troubles = list(_troubles(config, found))
-    if args.json:
-        fields = asdict(found)
-        del fields["backups"]
-        fields.update(stale=found.stale, troubles=troubles)
-        say(json.dumps({"environment": config.environment, "host": config.host, **fields}, indent=2))
-    else:
-        _show_status(config, found, troubles)
-    return ExitCode.FAILED if troubles else ExitCode.DONE
-
-
-def _troubles(config: Config, found: Status) -> Iterator[str]:
-    allowed = age(found.max_age_seconds)
-    if found.enabled and found.age_seconds is None:
-        yield "There is no verified backup. Take one."
-    elif found.enabled and found.stale:
-        yield (
-            f"The newest verified backup is {age(found.age_seconds or 0)} old; {config.frequency} allows {allowed}. "
-            "Find out why no newer one was taken."
-        )
-    if found.enabled and found.last_run is not None and not _is_running(config):
-        yield f"Last run: {found.last_run}."
-    for store, why in found.unlisted.items():
-        yield f"{store} could not be listed. {why}"
-    yield from found.interrupted
-
-
-def _is_running(config: Config) -> bool:
-    try:
-        lock.require_free(config.storage_path)
-    except LockedError:
-        return True
-    except EngineError:
-        return False
-    return False
-
-
-def _show_status(config: Config, found: Status, troubles: Sequence[str]) -> None:
-    say(f"{config.host} ({config.environment}): {'look at this' if troubles else 'all is well'}")
-    if found.newest_verified is None or found.age_seconds is None:
-        newest = "no verified backup"
-    else:
-        newest = f"{found.newest_verified}, {age(found.age_seconds)} old"
-    say(f"  newest    {newest}; {config.frequency} allows {age(found.max_age_seconds)}")
-    say(f"  last run  {found.last_run or 'succeeded'}")
-    say(f"  hold      {found.held or 'none'}")
-    say(f"  restore   {' '.join(found.interrupted) or 'none was cut off'}")
-    say(
-        f"  stores    {', '.join(found.unlisted) + ' could not be listed' if found.unlisted else 'all could be listed'}"
-    )
-    if not found.enabled:
-        say("  SWITCHED OFF: backup.enabled is false, so nobody asks how old the newest backup is.")
-    for trouble in troubles:
-        say(f"  TROUBLE   {trouble}")
-
-
-def _counted(count: int, one: str, more: str = "") -> str:
-    return f"{count} {one if count == 1 else more or one + 's'}"

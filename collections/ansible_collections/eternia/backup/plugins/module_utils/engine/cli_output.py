@@ -1,20 +1,17 @@
 # Copyright (c) 2026 The Eternia maintainers
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a person at the command line sees: lines, sizes and ages, tables, the bar, the log."""
+"""What a person at the command line sees: lines, tables, the bar."""
 
 from __future__ import annotations
 
-import logging
 import re
 import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from datetime import timedelta
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
-from . import files, log
-from .errors import ConfigError, EngineError
+from . import files
+from .errors import EngineError
 from .files import Progress
 
 _STYLES = {"verified": "green", "legacy": "yellow", "raw": "yellow", "damaged": "bold red"}
@@ -34,31 +31,13 @@ def tell(line: str) -> None:
     sys.stderr.write(f"{_visible(line)}\n")
 
 
-def flagged(message: str) -> str:
-    """A message of the engine that names what has to be allowed, with the option that does so here."""
+def flagged(message: str, again: str) -> str:
+    """A message of the engine with the options and the command that do here what it advises; `again` begins it."""
+    # Only here: a run that goes well selects nothing, and has no time to waste.
+    from .selection import LIST
+
+    message = message.replace(LIST, f"List the backups: {again} list")
     return re.sub(r"\ballow it: allow_(\w+)", r"allow it: --allow-\1", message)
-
-
-def size(count: int | None) -> str:
-    """Bytes for a person, in powers of ten as disks are sold: `1.2 MB`. "-" where there are none."""
-    if count is None:
-        return "-"
-    if count < 1000:
-        return f"{count} B"
-    amount, units = count / 1000, ["TB", "GB", "MB", "kB"]
-    while amount >= 999.95 and len(units) > 1:
-        amount, _smaller = amount / 1000, units.pop()
-    return f"{amount:.1f} {units[-1]}"
-
-
-def age(seconds: float) -> str:
-    """A time for a person, in its two largest units: `2 d 3 h`, `45 s`."""
-    whole = timedelta(seconds=int(abs(seconds)))
-    hours, rest = divmod(whole.seconds, 3600)
-    units = ((whole.days, "d"), (hours, "h"), (rest // 60, "min"), (rest % 60, "s"))
-    first = next((place for place, (amount, _unit) in enumerate(units) if amount), len(units) - 1)
-    words = " ".join(f"{amount} {unit}" for amount, unit in units[first : first + 2] if amount) or "0 s"
-    return words if seconds >= 0 else f"in {words}"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -95,39 +74,6 @@ def progress_bar(total: int) -> Iterator[Progress]:
     with shown:
         task = shown.add_task("", total=total)
         yield lambda count: shown.advance(task, count)
-
-
-@contextmanager
-def logged(*, to_stderr: bool, file: str | None) -> Iterator[None]:
-    """Send the engine's log lines there, with the time in UTC. Raises ConfigError where the file cannot be written."""
-    with ExitStack() as stack:
-        for handler in _handlers(to_stderr, file):
-            formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
-            formatter.converter = time.gmtime
-            handler.setFormatter(formatter)
-            log.logger.addHandler(handler)
-            stack.callback(handler.close)
-            stack.callback(log.logger.removeHandler, handler)
-            log.logger.setLevel(logging.INFO)
-        yield
-
-
-def _handlers(to_stderr: bool, file: str | None) -> Iterator[logging.Handler]:
-    if to_stderr:
-        yield logging.StreamHandler(sys.stderr)
-    if file is not None:
-        try:
-            yield logging.FileHandler(file, encoding="utf-8")
-        except OSError as exc:
-            raise ConfigError(f"The log {file} cannot be written: {files.reason(exc)}. Correct --log-file.") from exc
-
-
-def counts(facts: Mapping[str, object] | None) -> dict[str, int] | None:
-    """Rows by table, or of a state the size of each key; None where nothing is known."""
-    if facts is None:
-        return None
-    found = facts.get("tables") or facts.get("keys")
-    return dict(found) if isinstance(found, Mapping) else {}
 
 
 def _visible(line: str) -> str:

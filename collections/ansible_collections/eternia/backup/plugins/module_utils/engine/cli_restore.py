@@ -14,16 +14,17 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
-from . import catalog, names, restore, swap
+from . import catalog, fetch, holders, names, restore, swap
 from . import target as target_
-from .cli_output import age, counts, flagged, progress_bar, require_progress_bar, say, size
+from .cli_output import flagged, progress_bar, require_progress_bar, say
 from .clock import Clock
 from .config import Config
 from .exit_code import ExitCode
 from .names import DATABASE
-from .recovery import Outcome, Request
+from .recovery import Outcome, Request, counts
 from .safety import RAW_SUFFIX
 from .selection import LATEST
+from .units import age, size
 
 
 def run(config: Config, args: argparse.Namespace) -> ExitCode:
@@ -34,10 +35,14 @@ def run(config: Config, args: argparse.Namespace) -> ExitCode:
         require_progress_bar()
     clock, request = Clock(), Request(wanted(args.what), args.allow_unverified, args.allow_foreign)
     planned = restore.plan(config, request, clock=clock)
-    _say_all(_plan(planned, config, now=clock.now()))
+    _say_all(_plan(planned, config, now=clock.now(), again=args.again))
     settled = planned.unchanged and not any(map(swap.pending, target_.both(config)))
     if args.check or settled:
         return ExitCode.DONE
+    for target in target_.both(config):
+        # Nobody is asked for what would be refused.
+        if planned.holders and target.kind == planned.kind:
+            holders.require_none(target)
     if not args.yes and not _confirmed():
         say("Restore cancelled.")
         return ExitCode.CANCELLED
@@ -71,14 +76,14 @@ def _confirmed() -> bool:
     return answer.rstrip("\n") == "yes"
 
 
-def _plan(planned: Outcome, config: Config, *, now: datetime) -> Iterator[str]:
+def _plan(planned: Outcome, config: Config, *, now: datetime, again: str) -> Iterator[str]:
     if planned.unchanged:
         yield f"UNCHANGED: {planned.target} has the content of {planned.name} already"
     else:
         there = os.path.lexists(planned.target)
         yield "PLAN (nothing was written yet)"
         yield f"  backup    {planned.name}, {size(planned.bytes)}, {_taken(planned.created_at, now)}"
-        yield f"  from      {planned.location or planned.name} ({size(planned.bytes_to_fetch)} to fetch)"
+        yield f"  from      {planned.location} ({size(planned.bytes_to_fetch)} to fetch)"
         yield f"  into      {planned.target} ({size(planned.space_free)} free, {size(planned.space_needed)} needed)"
         yield from _counted(planned, "now", "then", there=there)
         yield f"  open in   {'; '.join(map(str, planned.holders)) or 'no process'}"
@@ -86,7 +91,7 @@ def _plan(planned: Outcome, config: Config, *, now: datetime) -> Iterator[str]:
             yield "            Stop it first: nothing is restored while the data is open."
         kept = f"what is there, as a safety backup in {catalog.safety(config).path}"
         yield f"  kept      {kept if there else 'nothing: there is nothing'}"
-    yield from _warnings(planned.warnings)
+    yield from _warnings(planned.warnings, again)
 
 
 def _done(outcome: Outcome, *, again: str, told: Iterable[str]) -> Iterator[str]:
@@ -99,7 +104,7 @@ def _done(outcome: Outcome, *, again: str, told: Iterable[str]) -> Iterator[str]
         yield from _counted(outcome, "before", "after", there=outcome.safety is not None)
         yield f"  kept      {outcome.safety or 'nothing was there'}"
         yield f"  steps     {', '.join(f'{step} {seconds:.1f} s' for step, seconds in outcome.steps.items())}"
-    yield from _warnings(warning for warning in outcome.warnings if warning not in told)
+    yield from _warnings((warning for warning in outcome.warnings if warning not in told), again)
     if outcome.safety is not None:
         allowed = " --allow-unverified" if outcome.safety.endswith(RAW_SUFFIX) else ""
         yield "Start the application. To go back to what was there before:"
@@ -108,6 +113,8 @@ def _done(outcome: Outcome, *, again: str, told: Iterable[str]) -> Iterator[str]
 
 def _proof(outcome: Outcome) -> str:
     found = outcome.manifest
+    if outcome.store == fetch.RAW:
+        return "nothing: it was kept byte for byte, and is back byte for byte, sound or not"
     if found is None:
         return "by its check alone: it has no manifest"
     digest = found.content.digest
@@ -142,8 +149,8 @@ def _taken(created_at: str | None, now: datetime) -> str:
     return f"taken {created_at} ({age(passed)} ago)"
 
 
-def _warnings(warnings: Iterable[str]) -> Iterator[str]:
-    return (f"  WARNING   {flagged(warning)}" for warning in warnings)
+def _warnings(warnings: Iterable[str], again: str) -> Iterator[str]:
+    return (f"  WARNING   {flagged(warning, again)}" for warning in warnings)
 
 
 def _say_all(lines: Iterable[str]) -> None:

@@ -9,15 +9,14 @@ value and what is allowed. The string "false" is not false, and not true either.
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigError, without_secrets
+from .errors import ConfigError
 from .names import DATABASE, STATE
+from .reader import Reader, listed
 from .retention import Policy
 from .stores.base import Owner
 from .stores.s3_client import S3Settings
@@ -29,18 +28,30 @@ _PERIODS = {"hourly": 3600, "daily": 86400, "weekly": 7 * 86400, "monthly": 31 *
 FREQUENCIES = tuple(_PERIODS)
 
 _KEYS = (
-    *("enabled", "frequency", "source", "database_path", "state_path", "storage_path"),
-    *("retention_days", "retention", "minimum_kept", "verify", "cloud_backup"),
+    *("enabled", "frequency", "source", "database_path", "state_path", "storage_path", "storage_mount"),
+    *("retention_days", "retention", "minimum_kept", "verify", "cloud_backup", "report"),
 )
 _CLOUD_KEYS = (
     *("enabled", "provider", "bucket", "region", "prefix", "endpoint_url"),
     *("storage_class", "sse", "kms_key_id", "checksum", "credentials_file"),
 )
+_REPORT_KEYS = ("log_file", "metrics_file", "ping_url", "failure_command", "failure_webhook")
 _KEEP_RULES = ("keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly")
 # What S3 allows of a bucket's name, and calls safe in a key; `.` and `..` are for paths.
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _PREFIX = re.compile(r"(?!\.{1,2}(?:/|$))[\w!.*'()-]+(?:/(?!\.{1,2}(?:/|$))[\w!.*'()-]+)*", re.ASCII)
 _ENDPOINT = re.compile(r"https?://[^/\s@]+/?")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Who is told how runs end. The addresses may hold tokens, and the command too: they are shown nowhere."""
+
+    log_file: Path | None = None
+    metrics_file: Path | None = None
+    ping_url: str | None = field(default=None, repr=False)
+    failure_command: tuple[str, ...] = field(default=(), repr=False)
+    failure_webhook: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -55,10 +66,12 @@ class Config:
     database_path: Path
     state_path: Path
     storage_path: Path
+    storage_mount: Path | None
     legacy_paths: tuple[Path, ...]
     policy: Policy
     verify: str
     cloud: S3Settings | None
+    report: Report
 
     @property
     def owner(self) -> Owner:
@@ -78,7 +91,7 @@ def parse(block: Any, *, environment: str, host: str, base_dir: str | None) -> C
     matters. Raises ConfigError.
     """
     if environment not in ENVIRONMENTS:
-        raise ConfigError(f"environment is {environment!r}; it must be one of {_listed(ENVIRONMENTS)}.")
+        raise ConfigError(f"environment is {environment!r}; it must be one of {listed(ENVIRONMENTS)}.")
     if not host:
         raise ConfigError("host is empty; give the name that tells this host from the others.")
     if base_dir is not None and not Path(base_dir).is_absolute():
@@ -93,10 +106,12 @@ def parse(block: Any, *, environment: str, host: str, base_dir: str | None) -> C
         database_path=reader.path("database_path", "data/eternia.db", base_dir),
         state_path=reader.path("state_path", "logs/state_snapshot.json", base_dir),
         storage_path=reader.path("storage_path", f"backups/{environment}", base_dir),
+        storage_mount=reader.optional_path("storage_mount", base_dir),
         legacy_paths=_legacy_paths(base_dir),
         policy=_policy(reader),
         verify=reader.choice("verify", ("quick", "full"), "quick"),
         cloud=_cloud(reader.block("cloud_backup", _CLOUD_KEYS), environment, base_dir),
+        report=_report(reader.block("report", _REPORT_KEYS), base_dir),
     )
 
 
@@ -138,82 +153,17 @@ def _cloud(reader: Reader, environment: str, base_dir: str | None) -> S3Settings
     return settings if enabled else None
 
 
-class Reader:
-    """Takes the values of one block by their keys; refuses a key that is not among the known ones."""
-
-    def __init__(self, where: str, block: Any, known: tuple[str, ...]) -> None:
-        if block is None:
-            block = {}
-        if not isinstance(block, Mapping):
-            # A list is not shown: who gets the form wrong may have put a secret into it.
-            shown = "a list" if isinstance(block, (list, tuple)) else repr(block)
-            raise ConfigError(f"{where} is {shown}; it must be a block of keys and values.")
-        for key in block:
-            if key not in known:
-                near = difflib.get_close_matches(str(key), known, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
-                raise ConfigError(f"{where}.{key} is not a key that exists.{hint} Allowed: {_listed(known)}.")
-        self._where = where
-        self._block = block
-
-    def has(self, key: str) -> bool:
-        return self._block.get(key) is not None
-
-    def block(self, key: str, known: tuple[str, ...]) -> Reader:
-        return Reader(f"{self._where}.{key}", self._take(key), known)
-
-    def boolean(self, key: str, default: bool) -> bool:
-        value = self._take(key, default)
-        if not isinstance(value, bool):
-            raise self._wrong(key, value, "true or false, without quotes")
-        return value
-
-    def whole(self, key: str, default: int, least: int = 0) -> int:
-        value = self._take(key, default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise self._wrong(key, value, f"a whole number, {least} or more")
-        return value
-
-    def choice(self, key: str, allowed: tuple[str, ...], default: Any) -> Any:
-        value = self._take(key, default)
-        if value is not default and value not in allowed:
-            raise self._wrong(key, value, f"one of {_listed(allowed)}")
-        return value
-
-    def text(
-        self, key: str, what: str, pattern: re.Pattern[str] | None = None, *, required: bool = False
-    ) -> str | None:
-        value = self._take(key)
-        if value is None and not required:
-            return None
-        if not isinstance(value, str) or not value or (pattern is not None and not pattern.fullmatch(value)):
-            raise self._wrong(key, value, what)
-        return value
-
-    def path(self, key: str, default: str, base_dir: str | None) -> Path:
-        value = self._take(key, default)
-        if not isinstance(value, str) or not value or "\0" in value:
-            raise self._wrong(key, value, "a path")
-        if Path(value).is_absolute():
-            return Path(value)
-        if base_dir is None:
-            raise ConfigError(
-                f"{self._where}.{key} is {value!r}, a relative path, and there is no base_dir to begin at. "
-                "Give base_dir (the application's directory on the host), or an absolute path."
-            )
-        return Path(base_dir, value)
-
-    def optional_path(self, key: str, base_dir: str | None) -> Path | None:
-        return self.path(key, "", base_dir) if self.has(key) else None
-
-    def _take(self, key: str, default: Any = None) -> Any:
-        value = self._block.get(key)
-        return default if value is None else value
-
-    def _wrong(self, key: str, value: Any, allowed: str) -> ConfigError:
-        shown = without_secrets(repr(value))
-        return ConfigError(f"{self._where}.{key} is {shown}; it must be {allowed}.")
-
-
-def _listed(words: Any) -> str:
-    return ", ".join(words)
+def _report(reader: Reader, base_dir: str | None) -> Report:
+    metrics_file = reader.optional_path("metrics_file", base_dir)
+    if metrics_file is not None and metrics_file.suffix != ".prom":
+        raise ConfigError(
+            f"backup.report.metrics_file is {str(metrics_file)!r}; its name must end with .prom, because the node "
+            "exporter reads no others."
+        )
+    return Report(
+        log_file=reader.optional_path("log_file", base_dir),
+        metrics_file=metrics_file,
+        ping_url=reader.url("ping_url"),
+        failure_command=reader.command("failure_command"),
+        failure_webhook=reader.url("failure_webhook"),
+    )

@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
-import socket
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from . import config, files
-from .config import Config, Reader
+from .config import Config
 from .errors import ConfigError, EngineError
+from .reader import Reader
 
 DEFAULT = Path("/etc/eternia-backup/config.yml")
 # The environment variable that names another.
@@ -32,7 +33,7 @@ def read(path: Path) -> Config:
         return config.parse(
             document.get("backup"),
             environment=document.get("environment"),
-            host=reader.text("host", "the host's name") or socket.gethostname(),
+            host=reader.text("host", "the host's name") or os.uname().nodename,
             base_dir=reader.text("base_dir", "an absolute path"),
         )
     except ConfigError as exc:
@@ -48,7 +49,8 @@ def _document(path: Path) -> Any:
             "PyYAML there."
         ) from exc
     try:
-        return yaml.safe_load(path.read_bytes()) or {}
+        # The loader in C, where PyYAML was built with it, is ten times as fast.
+        return yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
     except FileNotFoundError as exc:
         raise ConfigError(
             f"There is no configuration file {path}. Name the one that says where the backups are with --config, or "

@@ -9,8 +9,10 @@ All of them are the plain digests of the plain bytes, so `b3sum` and `sha256sum`
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import importlib
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +22,23 @@ from .errors import StoreError
 from .manifest import Content, Digest, Parts, Stored
 from .parts import part_bytes
 
+_CHUNK = 1 << 20
+# More threads gain nothing once the memory bus is full, and each holds a chunk.
+_THREADS = 4
+
+
+@functools.cache
+def blake3() -> Any:
+    """The library for BLAKE3, None where it is not installed."""
+    return _optional("blake3")
+
+
+@functools.cache
+def crc64nvme() -> Any:
+    """The function `(bytes, checksum so far) -> checksum`, None where awscrt is not installed. It loads slowly."""
+    # An awscrt from before 2025, such as Debian 12's, has no such checksum.
+    return getattr(_optional("awscrt.checksums"), "crc64nvme", None)
+
 
 def _optional(name: str) -> Any:
     try:
@@ -28,28 +47,21 @@ def _optional(name: str) -> Any:
         return None
 
 
-blake3 = _optional("blake3")
-checksums = _optional("awscrt.checksums")
-
-_CHUNK = 1 << 20
-# More threads gain nothing once the memory bus is full, and each holds a chunk.
-_THREADS = 4
-
-
 def preferred_algorithm() -> str:
     """The fastest algorithm that this host can compute."""
-    return "sha256" if blake3 is None else "blake3"
+    return "sha256" if blake3() is None else "blake3"
 
 
 def new(algorithm: str) -> Any:
     """A fresh hash object. Raises StoreError where the host lacks the library for it."""
     if algorithm == "sha256":
         return hashlib.sha256()
-    if blake3 is None:
+    if blake3() is None:
         raise StoreError(
-            "The digest is a BLAKE3 one, and this interpreter has no Python library blake3 to compute it. Install it."
+            f"The digest is a BLAKE3 one, and {sys.executable} has no Python library blake3 to compute it. Install "
+            "blake3 there, or apply the role eternia.backup.agent to this host."
         )
-    return blake3.blake3()
+    return blake3().blake3()
 
 
 def of_stream(stream: BinaryIO, algorithm: str) -> tuple[Digest, int]:
@@ -69,8 +81,8 @@ def of_whole(path: Path, algorithm: str) -> Content:
     return Content(path.stat().st_size, Digest(algorithm, hasher.hexdigest()), Parts(0, ()))
 
 
-def of_file(path: Path, algorithm: str) -> tuple[Content, Stored]:
-    """Describe a plain file: as content, with the digest of each part, and as stored, with S3's checksum.
+def of_file(path: Path, algorithm: str, *, for_s3: bool = True) -> tuple[Content, Stored]:
+    """Describe a plain file: as content, with the digest of each part, and as stored, with S3's checksum where wanted.
 
     The whole file and its parts are hashed side by side; the page cache serves the bytes, memory holds a chunk for each
     thread.
@@ -79,7 +91,7 @@ def of_file(path: Path, algorithm: str) -> tuple[Content, Stored]:
     part = part_bytes(size)
     with ThreadPoolExecutor(max_workers=_THREADS) as pool:
         parts = pool.map(lambda start: _of_range(path, algorithm, start, part), range(0, size, part))
-        value, checksum = _whole_and_checksum(path, algorithm)
+        value, checksum = _whole_and_checksum(path, algorithm, for_s3)
         digest = Digest(algorithm, value)
         return Content(size, digest, Parts(part, tuple(parts))), Stored(size, digest, checksum)
 
@@ -91,14 +103,29 @@ def _of_range(path: Path, algorithm: str, start: int, length: int) -> str:
     return str(hasher.hexdigest())
 
 
-def _whole_and_checksum(path: Path, algorithm: str) -> tuple[str, str | None]:
+def s3_checksum(path: Path) -> str | None:
+    """S3's checksum of a file as S3 writes it, None where it cannot be computed here."""
+    crc, value = crc64nvme(), 0
+    if crc is None:
+        return None
+    for chunk in _chunks(path, 0, path.stat().st_size):
+        value = crc(chunk, value)
+    return _as_s3_writes(value)
+
+
+def _as_s3_writes(checksum: int) -> str:
+    return base64.b64encode(checksum.to_bytes(8, "big")).decode()
+
+
+def _whole_and_checksum(path: Path, algorithm: str, for_s3: bool) -> tuple[str, str | None]:
     """The digest and S3's checksum, in one reading."""
     hasher, value = new(algorithm), 0
+    crc = crc64nvme() if for_s3 else None
     for chunk in _chunks(path, 0, path.stat().st_size):
         hasher.update(chunk)
-        if checksums is not None:
-            value = checksums.crc64nvme(chunk, value)
-    return hasher.hexdigest(), None if checksums is None else base64.b64encode(value.to_bytes(8, "big")).decode()
+        if crc is not None:
+            value = crc(chunk, value)
+    return hasher.hexdigest(), None if crc is None else _as_s3_writes(value)
 
 
 def _chunks(path: Path, start: int, length: int) -> Iterator[memoryview]:

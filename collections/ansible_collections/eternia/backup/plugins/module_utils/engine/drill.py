@@ -35,16 +35,15 @@ from . import (
 )
 from . import target as target_
 from .catalog import VERIFIED
-from .clock import Clock
+from .clock import Clock, is_possible
 from .config import Config
 from .eligibility import Chosen
 from .errors import DamagedError, EngineError, StoreError
-from .history import Entry, Prediction
+from .history import Entry, Last, Prediction
 from .names import DATABASE
 from .selection import Candidate
 from .stores.base import Copy, Store
 from .stores.local import LocalStore
-from .stores.s3 import S3Store
 from .swap import Kept
 from .target import Target
 
@@ -126,8 +125,9 @@ Act = Callable[[Choice, recovery.Outcome], Mapping[str, Any]]
 def plan(config: Config, *, clock: Clock, choose: Choose | None = None) -> Outcome:
     """Find out what `run` would drill, reading only. Raises DrillFailedError where it would fail for a reason seen now.
 
-    LockedError, StoreError as `run`.
+    LockedError, StoreError, ConfigError as `run`.
     """
+    catalog.require_storage(config)
     lock.require_no_drill(config.storage_path)
     attempt = _Attempt(config, clock, choose, files.require_usable(config.storage_path))
     attempt.drill_all(attempt.look)
@@ -138,8 +138,10 @@ def run(config: Config, *, clock: Clock, choose: Choose | None = None) -> Outcom
     """Drill the newest backup of every store and an older one. Raises DrillFailedError once all were tried.
 
     `choose` takes one of the older ones; by default it is drawn by lot, anew after each drill, so that a plan names the
-    one that the run takes. LockedError where another drill goes on, StoreError where there can be no scratch.
+    one that the run takes. LockedError where another drill goes on, StoreError where there can be no scratch or the
+    storage path is another host's, ConfigError where it is not where it should be.
     """
+    catalog.require_storage(config)
     files.make_private_dirs(config.storage_path)
     with scratch.held(config.storage_path) as place:
         attempt = _Attempt(config, clock, choose, place)
@@ -225,7 +227,8 @@ class _Attempt:
         ]
         self._outcome.predicted = [history.predict(entry, self._earlier) for entry in measured]
         try:
-            history.write(self._config.storage_path, [*self._earlier, *measured], staging=self._place)
+            last = Last(self._outcome.at, succeeded=not self._outcome.problems)
+            history.write(self._config.storage_path, [*self._earlier, *measured], last, staging=self._place)
         except StoreError as exc:
             self._outcome.warn(str(exc))
 
@@ -307,9 +310,7 @@ class _Attempt:
     def _list(self, store: Store) -> list[Copy]:
         """What a store holds; nothing where it cannot be listed, which is told."""
         try:
-            if isinstance(store, S3Store):
-                # Another host's backups prove nothing for this one.
-                store.claimed(self._config.owner)
+            catalog.require_own(store, self._config)
             return list(store.copies())
         except StoreError as exc:
             self._outcome.undrilled[store.name] = str(exc)
@@ -320,7 +321,10 @@ class _Attempt:
         fit = (
             copy
             for copy in copies
-            if copy.has_manifest and copy.name.kind == self._kind and copy.name.created_at <= self._now
+            if copy.has_manifest
+            and copy.name.kind == self._kind
+            # Of a clock that is wrong for certain nothing is from the future.
+            and (copy.name.created_at <= self._now or not is_possible(self._now))
         )
         return sorted(fit, key=lambda copy: copy.name, reverse=True)
 

@@ -28,12 +28,20 @@ class LockedError(EngineError):
     """Somebody else has what is needed: another run, an application that has the target open, a hold."""
 
 
+class HeldError(LockedError):
+    """Somebody said that nothing is to happen here for a while."""
+
+
 class TargetError(EngineError):
     """What a restore should replace cannot be replaced: a directory, a file of a read-only filesystem, no rights."""
 
 
 class RefusedError(EngineError):
     """It could be done and is not, because nobody said that it may: a backup without proof, or of another host."""
+
+
+class ClockError(EngineError):
+    """The clock of this host says a time that cannot be."""
 
 
 class StoreError(EngineError):
@@ -46,6 +54,17 @@ class NameTakenError(StoreError):
 
 class NotFoundError(StoreError):
     """The store has nothing under this name."""
+
+
+class Stopped(KeyboardInterrupt):
+    """The process was told to end: what is under way is taken back, and nobody mistakes it for an EngineError."""
+
+
+def root(error: BaseException) -> BaseException:
+    """The error behind those that carry the outcome of a run that failed half-way."""
+    while hasattr(error, "outcome") and isinstance(error.__cause__, EngineError):
+        error = error.__cause__
+    return error
 
 
 def without_secrets(message: str) -> str:

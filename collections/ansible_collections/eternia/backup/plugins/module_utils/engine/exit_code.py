@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from .errors import ConfigError, DamagedError, EngineError, LockedError, NotFoundError
+from .errors import ConfigError, DamagedError, EngineError, LockedError, NotFoundError, root
 
 
 class ExitCode(IntEnum):
@@ -30,6 +30,7 @@ _BY_ERROR: tuple[tuple[type[EngineError], ExitCode], ...] = (
 )
 
 
-def of(error: EngineError) -> ExitCode:
-    """The code for an error."""
-    return next((code for kind, code in _BY_ERROR if isinstance(error, kind)), ExitCode.FAILED)
+def of(error: BaseException) -> ExitCode:
+    """The code for an error, or for the one behind it where it only tells how far a run got."""
+    cause = root(error)
+    return next((code for kind, code in _BY_ERROR if isinstance(cause, kind)), ExitCode.FAILED)

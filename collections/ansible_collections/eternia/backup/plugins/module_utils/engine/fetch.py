@@ -102,8 +102,20 @@ def _bring_raw(candidate: Candidate, target: Target, outcome: Outcome) -> Staged
                     files.copy_file(kept, target.staging / kept.name)
             content = digest.of_whole(path, digest.preferred_algorithm())
     except OSError as exc:
-        raise StoreError(f"{raw} cannot be put back: {files.reason(exc)}. Look at it there.") from exc
+        raise _unreadable(raw, exc) from exc
     return Staged(path, candidate.title, str(raw), RAW, content, {}, None)
+
+
+def raw_bytes(raw: Path) -> int:
+    """How large the files of such a copy are together. Raises StoreError."""
+    try:
+        return sum(path.lstat().st_size for path in raw.iterdir())
+    except OSError as exc:
+        raise _unreadable(raw, exc) from exc
+
+
+def _unreadable(raw: Path, exc: OSError) -> StoreError:
+    return StoreError(f"{raw} cannot be put back: {files.reason(exc)}. Look at it there.")
 
 
 def _proven(

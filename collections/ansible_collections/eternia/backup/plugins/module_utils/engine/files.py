@@ -148,6 +148,22 @@ def _unusable(path: Path, exc: OSError, of: str = "storage_path") -> StoreError:
 
 
 @contextmanager
+def opened_in(directory: Path, name: str) -> Iterator[int]:
+    """A file of a directory of ours, as a descriptor to read; neither is a symbolic link. Raises OSError."""
+    place = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(place).st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, f"{directory} belongs to another user")
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
+    finally:
+        os.close(place)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def emptied(path: Path) -> Iterator[Path]:
     """An empty directory, mode 0700, gone afterwards. Whatever a crash left there goes first. Raises StoreError."""
     try:

@@ -34,6 +34,14 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Last:
+    """The last drill of all, and whether everything came back in it."""
+
+    at: str
+    succeeded: bool
+
+
+@dataclass(frozen=True)
 class Prediction:
     """How long a recovery from a store is going to take before the application starts, in seconds.
 
@@ -53,14 +61,27 @@ class Prediction:
 
 def read(storage_path: Path) -> list[Entry]:
     """The last drills, the oldest first. Raises DamagedError where what is there cannot be used."""
+    return _read(storage_path)[0]
+
+
+def last(storage_path: Path) -> Last | None:
+    """The last drill, None where there was none. Raises as `read`."""
+    return _read(storage_path)[1]
+
+
+def _read(storage_path: Path) -> tuple[list[Entry], Last | None]:
     path = storage_path / _NAME
     try:
         fields = json.loads(path.read_bytes())
         if fields["format"] != _FORMAT:
             raise ValueError(f"its format is {fields['format']!r}")
-        return [_entry(**one) for one in fields["drills"]]
+        entries = [_entry(**one) for one in fields["drills"]]
+        # A history from before failed drills were remembered holds none but good ones.
+        implied = {"at": entries[-1].at, "succeeded": True} if entries else None
+        found = fields.get("last", implied)
+        return entries, None if found is None else _last(**found)
     except FileNotFoundError:
-        return []
+        return [], None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as exc:
         raise DamagedError(
             f"The history of the drills ({path}) cannot be read ({exc}). It is started anew: there is no trend until "
@@ -68,9 +89,10 @@ def read(storage_path: Path) -> list[Entry]:
         ) from exc
 
 
-def write(storage_path: Path, entries: Sequence[Entry], *, staging: Path) -> None:
+def write(storage_path: Path, entries: Sequence[Entry], last: Last, *, staging: Path) -> None:
     """Keep the last entries. Raises StoreError."""
-    fields = {"format": _FORMAT, "drills": [asdict(entry) for entry in entries[-_MOST:]]}
+    drills = [asdict(entry) for entry in entries[-_MOST:]]
+    fields = {"format": _FORMAT, "last": asdict(last), "drills": drills}
     try:
         files.replace(storage_path / _NAME, json.dumps(fields, indent=2).encode() + b"\n", staging=staging)
     except OSError as exc:
@@ -104,3 +126,8 @@ def _entry(*, at: str, store: str, name: str, bytes: int, seconds: float) -> Ent
     if not (0 <= bytes < 1 << 63 and 0 <= seconds < 1 << 63):
         raise ValueError(f"{bytes} bytes in {seconds} seconds")
     return Entry(at, str(store), str(name), int(bytes), float(seconds))
+
+
+def _last(*, at: str, succeeded: bool) -> Last:
+    names.from_iso(at)
+    return Last(at, succeeded is True)

@@ -11,9 +11,9 @@ from datetime import datetime
 from pathlib import Path
 
 from . import files, names
-from .errors import LockedError, StoreError
+from .errors import HeldError, LockedError, StoreError
 
-_NAME = "hold.json"
+NAME = "hold.json"
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Hold:
 def read(storage_path: Path, now: datetime) -> Hold | None:
     """The hold that is in force, None where there is none or it has expired. One that cannot be read is none."""
     try:
-        fields = json.loads((storage_path / _NAME).read_bytes())
+        fields = json.loads((storage_path / NAME).read_bytes())
         found = Hold(str(fields["who"]), str(fields["why"]), names.from_iso(fields["until"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -36,12 +36,12 @@ def read(storage_path: Path, now: datetime) -> Hold | None:
 
 
 def require_none(storage_path: Path, now: datetime) -> None:
-    """Raises LockedError naming who holds, why and until when."""
+    """Raises HeldError naming who holds, why and until when."""
     found = read(storage_path, now)
     if found is not None:
-        raise LockedError(
+        raise HeldError(
             f"The backups of this host are held by {found.who} until {names.iso(found.until)}: {found.why}. Wait, or "
-            f"remove {storage_path / _NAME} if that is over."
+            f"remove {storage_path / NAME} if that is over."
         )
 
 
@@ -63,7 +63,7 @@ def due(found: Hold | None, wanted: Hold, now: datetime) -> Hold:
 
 def put(storage_path: Path, hold: Hold | None) -> None:
     """Put a hold in force in place of another, or end it where `hold` is None. Raises StoreError."""
-    path, staged = storage_path / _NAME, storage_path / f".{_NAME}.new"
+    path, staged = storage_path / NAME, storage_path / f".{NAME}.new"
     files.make_private_dirs(storage_path)
     try:
         if hold is None:

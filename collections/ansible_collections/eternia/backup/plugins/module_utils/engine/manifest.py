@@ -53,7 +53,7 @@ class Content:
 
 @dataclass(frozen=True)
 class Stored:
-    """The file as it lies in a store; `crc64nvme` in base64 as S3 writes it, None where awscrt is not installed."""
+    """The file as it lies in a store; `crc64nvme` in base64 as S3 writes it, None where nobody wanted or had it."""
 
     bytes: int
     digest: Digest

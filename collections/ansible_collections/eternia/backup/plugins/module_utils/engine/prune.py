@@ -18,7 +18,6 @@ from .errors import DamagedError, EngineError, NotFoundError, StoreError
 from .names import DATABASE, STATE, BackupName
 from .retention import Decision, Policy, apply_policy, stay_first
 from .stores.base import Copy, Store
-from .stores.s3 import S3Store
 
 # How long a safety backup stays at least.
 _SAFETY_DAYS = 30
@@ -53,11 +52,12 @@ class PruneFailedError(EngineError):
 def plan(config: Config, *, now: datetime, upcoming: Collection[BackupName] = ()) -> Outcome:
     """Judge the backups of every store, reading only; `removed` is what a run would remove.
 
-    Raises StoreError, LockedError.
+    Raises StoreError, LockedError, ConfigError.
 
     `upcoming` are backups that a run planned just now would bring to every store first: they count as if they were
     there, and that run would put right what keeps pruning from happening now.
     """
+    catalog.require_storage(config)
     hold.require_none(config.storage_path, now)
     stores = _stores(config)
     obstacles = _obstacles(stores, config)
@@ -67,7 +67,8 @@ def plan(config: Config, *, now: datetime, upcoming: Collection[BackupName] = ()
 
 
 def run(config: Config, *, now: datetime) -> Outcome:
-    """Judge, then remove. Raises PruneFailedError, LockedError; StoreError where nothing was removed yet."""
+    """Judge, then remove. Raises PruneFailedError, LockedError; StoreError, ConfigError where nothing was removed."""
+    catalog.require_storage(config)
     with ExitStack() as held:
         if config.storage_path.is_dir():
             held.enter_context(lock.held(config.storage_path))
@@ -100,7 +101,8 @@ def _obstacles(stores: Iterable[Store], config: Config) -> dict[str, str]:
     found = {}
     trouble = record.trouble(config.storage_path)
     for store in stores:
-        if isinstance(store, S3Store) and not store.claimed(config.owner):
+        remote = catalog.in_s3(store)
+        if remote is not None and not remote.claimed(config.owner):
             found[store.name] = "no backup run of this host has claimed the prefix yet"
         if trouble is not None:
             found[store.name] = trouble
@@ -118,9 +120,14 @@ def _judge(
     # Every store is listed before the first judgement: a pin counts wherever it lies.
     listed = [(store, _with(store.copies(), () if store.name == catalog.SAFETY else upcoming)) for store in stores]
     pinned = {copy.name for _store, copies in listed for copy in copies if copy.pinned}
-    for store, copies in listed:
-        marked = [replace(copy, pinned=True) if copy.name in pinned else copy for copy in copies]
-        for decision in _decide(store, marked, config, now, obstacles, upcoming, outcome):
+    marked = [
+        (store, [replace(copy, pinned=True) if copy.name in pinned else copy for copy in copies])
+        for store, copies in listed
+    ]
+    # Restores happen rarely, and so their safety backups tell nothing of how the clock went.
+    witnesses = [copy for store, copies in marked if store.name != catalog.SAFETY for copy in copies]
+    for store, copies in marked:
+        for decision in _decide(store, copies, config, now, obstacles, upcoming, witnesses, outcome):
             outcome.verdicts.append(Verdict(store.name, store.location(decision.copy.name), decision))
     return outcome
 
@@ -132,16 +139,18 @@ def _decide(
     now: datetime,
     obstacles: Mapping[str, str],
     upcoming: Collection[BackupName],
+    witnesses: Collection[Copy],
     outcome: Outcome,
 ) -> list[Decision]:
     policy = _policy(store, config)
-    decisions = apply_policy(copies, policy, now)
+    decisions = apply_policy(copies, policy, now, witnesses=witnesses)
     if all(decision.keep for decision in decisions):
         return decisions
     obstacle = obstacles.get(store.name)
     if obstacle is not None:
         return [Decision(one.copy, True, (f"nothing is removed: {obstacle}",)) for one in decisions]
-    decisions = apply_policy(_proven(store, copies, config, now, upcoming, outcome), policy, now)
+    proven = _proven(store, copies, config, now, upcoming, outcome)
+    decisions = apply_policy(proven, policy, now, witnesses=witnesses)
     return [
         Decision(one.copy, True, ("the application runs on it",)) if _is_live(store, one.copy, config) else one
         for one in decisions
@@ -208,6 +217,8 @@ def _remove(store: Store, outcome: Outcome) -> None:
         try:
             store.remove(verdict.decision.copy.name)
         except StoreError as exc:
-            raise PruneFailedError(f"{exc} Removed before it: {len(outcome.removed)}.", outcome) from exc
+            failed = PruneFailedError(f"{exc} Removed before it: {len(outcome.removed)}.", outcome)
+            log.error(str(failed))
+            raise failed from exc
         outcome.removed.append(verdict)
         log.info(f"{verdict.location} was removed: {'; '.join(verdict.decision.reasons)}")

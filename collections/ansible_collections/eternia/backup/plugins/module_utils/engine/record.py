@@ -1,56 +1,168 @@
 # Copyright (c) 2026 The Eternia maintainers
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The record of the last run, beside the backups: what prune asks before it removes anything."""
+"""The record of the last run, beside the backups: what prune asks before it removes anything, and what others read.
+
+What is counted is carried on from record to record.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+from . import failure as failure_
 from . import files, names
-from .errors import StoreError
+from .errors import DamagedError, StoreError
+from .failure import Failure
+from .version import VERSION
 
-_NAME = "last-run.json"
+NAME = "last-run.json"
+_FIRST = b'{\n  "format": 1,\n'
 
 RUNNING = "running"
 SUCCEEDED = "succeeded"
 FAILED = "failed"
+_RESULTS = (RUNNING, SUCCEEDED, FAILED)
 
 
-def withdraw(storage_path: Path) -> None:
-    """Take back what the record says of an earlier run, if there is one. Needs no space on the disk."""
-    with suppress(OSError):
-        flags = os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        os.close(os.open(storage_path / _NAME, flags))
+@dataclass(frozen=True)
+class Record:
+    """How a run stands. Times are UTC as `names.iso` has them, `seconds` is how long it took, sizes are in bytes.
+
+    `at` is when it was written. `failure` is the kind of what failed and `error` its words. `backup` is the name of the
+    backup that it took, or found to be up to date. `removed` counts the copies that were pruned behind it.
+    `create_only` says whether the bucket refused to overwrite when it was last asked, None where nobody knows.
+    `failures` counts by kind, over all runs.
+    """
+
+    result: str
+    at: str
+    error: str = ""
+    failure: str | None = None
+    started_at: str = ""
+    seconds: float = 0.0
+    backup: str | None = None
+    bytes_stored: int = 0
+    bytes_sent: int = 0
+    removed: int = 0
+    warnings: tuple[str, ...] = ()
+    create_only: bool | None = None
+    last_success_at: str | None = None
+    failures: Mapping[str, int] = field(default_factory=dict)
+    tool_version: str = VERSION
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the run is no ground to trust in, None where it succeeded."""
+        if self.result == SUCCEEDED:
+            return None
+        if self.result == RUNNING:
+            return f"the run of {self.at} was cut off, or still goes on"
+        return f"the run of {self.at} failed: {self.error}"
+
+    def succeeded(self, now: datetime) -> Record:
+        """The record of the same run, which has ended well."""
+        at = names.iso(now)
+        return replace(self, result=SUCCEEDED, at=at, last_success_at=at)
+
+    def failed(self, now: datetime, failure: Failure) -> Record:
+        """The record of the same run, which has failed."""
+        counted = _counted(self.failures, failure.kind)
+        at = names.iso(now)
+        return replace(self, result=FAILED, at=at, failure=failure.kind, error=failure.reason, failures=counted)
 
 
-def write(storage_path: Path, result: str, now: datetime, *, staging: Path, error: str = "") -> None:
-    """Record how a backup run stands. Raises StoreError."""
-    fields = {"result": result, "at": names.iso(now), "error": error}
+def begin(storage_path: Path, now: datetime) -> Record:
+    """Take back what the record says of an earlier run, if there is one; returns the record of a run that begins.
+
+    Needs no space on the disk: the head of the record is overwritten where it lies.
+    """
     try:
-        files.replace(storage_path / _NAME, (json.dumps(fields, indent=2) + "\n").encode(), staging=staging)
+        earlier = read(storage_path)
+    except DamagedError:
+        earlier = None
+    _withdraw(storage_path / NAME, now)
+    begun = Record(RUNNING, names.iso(now), started_at=names.iso(now))
+    if earlier is None:
+        return begun
+    was_cut_off = earlier.result == RUNNING
+    failures = _counted(earlier.failures, failure_.OTHER) if was_cut_off else earlier.failures
+    return replace(begun, create_only=earlier.create_only, last_success_at=earlier.last_success_at, failures=failures)
+
+
+def write(storage_path: Path, record: Record, *, staging: Path) -> None:
+    """Put a record in the place of another. Raises StoreError."""
+    rest = {name: value for name, value in asdict(record).items() if name not in ("result", "at")}
+    text = _head(record.result, record.at) + json.dumps(rest, indent=2)[2:].encode() + b"\n"
+    try:
+        files.replace(storage_path / NAME, text, staging=staging)
     except OSError as exc:
         raise StoreError(
-            f"{storage_path / _NAME} could not be written: {files.reason(exc)}. Free some space or correct the rights."
+            f"{storage_path / NAME} could not be written: {files.reason(exc)}. Free some space or correct the rights."
+        ) from exc
+
+
+def read(storage_path: Path) -> Record | None:
+    """The record of the last run, None where there is none. Raises DamagedError where it cannot be used."""
+    path = storage_path / NAME
+    try:
+        return _parsed(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as exc:
+        raise DamagedError(
+            f"The record of the last run ({path}) cannot be read ({exc}). The next run writes a new one."
         ) from exc
 
 
 def trouble(storage_path: Path) -> str | None:
     """Why the last backup run is no ground to remove anything; None where it succeeded."""
-    path = storage_path / _NAME
     try:
-        fields = json.loads(path.read_bytes())
-        result, at, error = (str(fields[key]) for key in ("result", "at", "error"))
-    except FileNotFoundError:
-        return "no run has succeeded here yet"
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        return f"the record of the last run ({path}) cannot be read ({exc})"
-    if result == SUCCEEDED:
-        return None
-    if result == RUNNING:
-        return f"the run of {at} was cut off, or still goes on"
-    return f"the run of {at} failed: {error}"
+        found = read(storage_path)
+    except DamagedError as exc:
+        return str(exc).rstrip(".")
+    return "no run has succeeded here yet" if found is None else found.trouble
+
+
+def _head(result: str, at: str) -> bytes:
+    """How every record begins, always as long: so that another head can be written over it."""
+    return _FIRST + f'  "result": {json.dumps(result):<11},\n  "at": "{at}",\n'.encode()
+
+
+def _withdraw(path: Path, now: datetime) -> None:
+    head = _head(RUNNING, names.iso(now))
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if os.pread(descriptor, len(_FIRST), 0) == _FIRST:
+                files.write_at(descriptor, head, 0)
+            else:
+                os.ftruncate(descriptor, 0)
+        except OSError:
+            # A filesystem that never writes in place needs space even for that.
+            os.ftruncate(descriptor, 0)
+        finally:
+            os.close(descriptor)
+
+
+def _counted(failures: Mapping[str, int], kind: str) -> dict[str, int]:
+    return {**failures, kind: failures.get(kind, 0) + 1}
+
+
+def _parsed(found: Mapping[str, Any]) -> Record:
+    """Raises ValueError, TypeError, AttributeError for what is no record of ours."""
+    known = {one.name for one in fields(Record)}
+    record = Record(**{name: value for name, value in found.items() if name in known})
+    if record.result not in _RESULTS:
+        raise ValueError(f"its result is {record.result!r}")
+    for moment in (record.at, *filter(None, (record.started_at, record.last_success_at))):
+        names.from_iso(moment)
+    failures = {str(kind): int(count) for kind, count in record.failures.items()}
+    return replace(record, warnings=tuple(map(str, record.warnings)), failures=failures, seconds=float(record.seconds))

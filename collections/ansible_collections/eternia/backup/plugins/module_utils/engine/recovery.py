@@ -17,6 +17,11 @@ from .manifest import Manifest
 from .selection import LATEST
 
 
+def counts(facts: Mapping[str, Any] | None) -> dict[str, int] | None:
+    """Of a database its rows by table, of a state the size of each key; None where nothing is known."""
+    return None if facts is None else dict(facts.get("tables") or facts.get("keys") or {})
+
+
 @dataclass(frozen=True)
 class Request:
     """What to restore, and what the operator allows that is not done otherwise."""

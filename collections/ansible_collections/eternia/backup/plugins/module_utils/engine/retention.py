@@ -11,6 +11,7 @@ from datetime import datetime, timedelta, timezone
 from itertools import chain, groupby, islice
 from typing import NamedTuple, TypeVar
 
+from .clock import Gap, newest_gap
 from .names import DATABASE, STATE
 from .stores.base import Copy
 
@@ -44,12 +45,15 @@ class Decision(NamedTuple):  # a frozen dataclass takes three times as long to m
     reasons: tuple[str, ...]
 
 
-def apply_policy(copies: Iterable[Copy], policy: Policy, now: datetime) -> list[Decision]:
+def apply_policy(
+    copies: Iterable[Copy], policy: Policy, now: datetime, *, witnesses: Iterable[Copy] | None = None
+) -> list[Decision]:
     """Judge the copies that one store holds, each name once; all of them come back, newest first.
 
     Databases and states are judged apart. Whatever the policy says, these stay: a pinned copy; one from the future,
     which counts for nothing else; `minimum_kept` verified copies, which are the newest one, then the newest of those
-    that were drilled, then the newest of the others; and everything while fewer verified ones than that exist.
+    that were drilled, then the newest of the others; everything while fewer verified ones than that exist; and what is
+    older than a `gap` in the verified copies among `witnesses`, by default the copies themselves.
 
     By age a copy stays until it is older than `retention_days` times 24 hours; at exactly that age it still stays.
 
@@ -65,12 +69,27 @@ def apply_policy(copies: Iterable[Copy], policy: Policy, now: datetime) -> list[
         raise ValueError("now has no time zone; pass one that has, in UTC")
     now = now.astimezone(timezone.utc)
     newest_first = _newest_first(copies)
+    doubt = _gap(newest_first if witnesses is None else _newest_first(witnesses), now)
     kinds = [copy.name.kind for copy in newest_first]
     judged = {
-        kind: _judge([copy for copy, its in zip(newest_first, kinds) if its == kind], policy, now)
+        kind: _judge([copy for copy, its in zip(newest_first, kinds) if its == kind], policy, now, doubt)
         for kind in (DATABASE, STATE)
     }
     return [next(judged[kind]) for kind in kinds]
+
+
+def gap(copies: Iterable[Copy], now: datetime) -> Gap | None:
+    """The newest time of more than two years up to `now` without a verified copy: the clock may have jumped there.
+
+    A clock that is years ahead makes everything old at once, and what is then removed is gone when the clock is set
+    right. Pinned copies count for nothing here: they stay anyway, and one may be years older than the rest.
+    """
+    return _gap(_newest_first(copies), now)
+
+
+def _gap(newest_first: Iterable[Copy], now: datetime) -> Gap | None:
+    moments = (copy.name.created_at for copy in newest_first if copy.verified and not copy.pinned)
+    return newest_gap(chain((now,), (moment for moment in moments if moment <= now)))
 
 
 def _newest_first(copies: Iterable[Copy]) -> list[Copy]:
@@ -81,7 +100,7 @@ def _newest_first(copies: Iterable[Copy]) -> list[Copy]:
     return ordered
 
 
-def _judge(copies: list[Copy], policy: Policy, now: datetime) -> Iterator[Decision]:
+def _judge(copies: list[Copy], policy: Policy, now: datetime, doubt: Gap | None) -> Iterator[Decision]:
     """Judge copies of one kind, which come newest first."""
     moments = [copy.name.created_at for copy in copies]
     future = sum(moment > now for moment in moments)
@@ -103,6 +122,8 @@ def _judge(copies: list[Copy], policy: Policy, now: datetime) -> Iterator[Decisi
             kept += of_young
         if copy.pinned:
             kept += ("pinned",)
+        if not kept and doubt is not None and moment <= doubt.start:
+            kept = (f"older than {doubt}: look at the clock; if it is right, remove it by hand",)
         yield Decision(copy, bool(kept), kept or goes)
 
 

@@ -26,6 +26,9 @@ from .stores.s3_client import S3Settings
 
 LATEST = "latest"
 
+# What to do next. Whoever shows it to a person says with which command.
+LIST = "List the backups."
+
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT.*")
 _S3 = re.compile(r"s3://([^/]+)/(?:(.+)/)?([^/]+)")
 
@@ -45,10 +48,14 @@ class Candidate:
 
 @dataclass
 class Selection:
-    """The candidates, the first to be tried first. One that was asked for by name stands alone."""
+    """The candidates, the first to be tried first. One that was asked for by name stands alone.
+
+    `unlisted` says of each store that could not be listed why; it is among the `warnings`, too.
+    """
 
     by_name: bool
     candidates: tuple[Candidate, ...] = ()
+    unlisted: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -86,12 +93,11 @@ def _instant(text: str) -> datetime:
 def _newest(config: Config, until: datetime, now: datetime, otherwise: str) -> Selection:
     stores = catalog.stores(config)
     found = Selection(by_name=False)
-    backups = _listed(stores, found.warnings)
+    backups = _listed(stores, found)
     verified = [one for one in backups if one.status == VERIFIED]
     kind = kind_of_host(config, verified)
     ours = [one for one in verified if one.name.kind == kind]
     old_enough = [one for one in ours if one.name.created_at <= until]
-    unlisted = " ".join(found.warnings)
     if any(one.name.created_at > now for one in ours):
         found.warnings.append(
             f"The clock says {names.iso(now)}, and {ours[0].name} is later: it is passed over. Check the clock, or ask "
@@ -99,8 +105,8 @@ def _newest(config: Config, until: datetime, now: datetime, otherwise: str) -> S
         )
     if not old_enough:
         reason = f" ({' '.join(found.warnings)})" if found.warnings else ""
-        error = StoreError if unlisted else NotFoundError
-        raise error(f"Of the {kind}, {otherwise}{reason}. List the backups with `eternia-backup list`.")
+        error = StoreError if found.unlisted else NotFoundError
+        raise error(f"Of the {kind}, {otherwise}{reason}. {LIST}")
     found.candidates = tuple(_candidate(one, stores) for one in old_enough)
     return found
 
@@ -142,7 +148,7 @@ def _at_path(config: Config, path: Path) -> Selection:
         # The same backup may lie in another store too, and be whole there.
         return _alone([known, *(one for one in catalog.stores(config) if one.name != known.name)], parsed, str(path))
     if not os.path.lexists(path):
-        raise NotFoundError(f"Backup file not found: {path}. List the backups with `eternia-backup list`.")
+        raise NotFoundError(f"Backup file not found: {path}. {LIST}")
     if parsed is not None:
         return _alone([known or LocalStore(path.parent, name="file")], parsed, str(path))
     single = SingleFile(path, looks_like(path))
@@ -172,26 +178,25 @@ def _at_key(config: Config, wanted: str) -> Selection:
 
 def _alone(stores: Sequence[Store], name: BackupName, wanted: str) -> Selection:
     found = Selection(by_name=True)
-    backups = _listed(stores, found.warnings, of=name)
+    backups = _listed(stores, found, of=name)
     if not backups:
-        if found.warnings:
-            raise StoreError(f"Whether there is a backup {wanted} cannot be known. {' '.join(found.warnings)}")
+        if found.unlisted:
+            raise StoreError(f"Whether there is a backup {wanted} cannot be known. {' '.join(found.unlisted)}")
         where = ", ".join(store.location("").rstrip("/") for store in stores)
-        raise NotFoundError(
-            f"There is no backup {wanted} (looked in {where}). List the backups with `eternia-backup list`."
-        )
+        raise NotFoundError(f"There is no backup {wanted} (looked in {where}). {LIST}")
     found.candidates = tuple(_candidate(one, stores) for one in backups)
     return found
 
 
-def _listed(stores: Iterable[Store], warnings: list[str], of: BackupName | None = None) -> list[Backup]:
+def _listed(stores: Iterable[Store], found: Selection, of: BackupName | None = None) -> list[Backup]:
     """What the stores hold; one that cannot be listed is a warning, because another may have what is needed."""
     listed: dict[str, list[Copy]] = {}
     for store in stores:
         try:
             listed[store.name] = list(store.copies(of))
         except StoreError as exc:
-            warnings.append(str(exc))
+            found.unlisted.append(str(exc))
+            found.warnings.append(str(exc))
     return catalog.merge(listed)
 
 

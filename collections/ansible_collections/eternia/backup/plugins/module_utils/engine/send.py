@@ -5,19 +5,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from . import log, verify
+from . import digest, log, verify
 from .config import Config
 from .errors import DamagedError
 from .manifest import Manifest, Transfer
 from .names import BackupName
-from .retention import apply_policy
+from .retention import Policy, apply_policy
 from .stores.base import Copy
 from .stores.local import LocalStore
-from .stores.s3 import S3Store
+
+if TYPE_CHECKING:
+    from .stores.s3 import S3Store
 
 Warn = Callable[[str], None]
 
@@ -41,8 +44,8 @@ def plan(
     `upcoming` is the backup that the run would take first: it counts as if it were there.
     """
     remote.claimed(config.owner)
-    lacking = _lacking(config, local, list(remote.copies()), now, upcoming)
-    for copy, manifest in _fit(local, [copy for copy in lacking if copy.name != upcoming], None, warn):
+    wanted = lacking(config.policy, local.copies(), list(remote.copies()), now, upcoming)
+    for copy, manifest in _fit(local, [copy for copy in wanted if copy.name != upcoming], None, warn):
         yield copy.name, planned(manifest.stored.bytes)
 
 
@@ -59,7 +62,7 @@ def run(
             "Whoever has this host's key can destroy the backups there; use a store that keeps its word."
         )
     there = list(remote.copies())
-    for copy, manifest in _fit(local, _lacking(config, local, there, now), fresh, warn):
+    for copy, manifest in _fit(local, lacking(config.policy, local.copies(), there, now), fresh, warn):
         base = max((one.name for one in there if one.verified and one.name.kind == copy.name.kind), default=None)
         transfer = remote.put(local.path / manifest.name, manifest, base=base)
         there.append(replace(copy, pinned=False, drilled=False))
@@ -68,26 +71,29 @@ def run(
             f"copied there, proven by {transfer.check}"
         )
         yield copy.name, transfer
+    left = remote.give_up_open()
+    if left:
+        log.info(f"{remote.location('')}: {left} uploads were given up that runs left open which were cut off")
 
 
-def _lacking(
-    config: Config, local: LocalStore, there: list[Copy], now: datetime, upcoming: BackupName | None = None
+def lacking(
+    policy: Policy, here: Iterable[Copy], there: Sequence[Copy], now: datetime, upcoming: BackupName | None = None
 ) -> list[Copy]:
-    """The verified local backups that S3, which has those, lacks and that retention would keep there, newest first."""
+    """The verified backups of one store that another lacks, and that retention would keep there, newest first."""
     whole = {copy.name for copy in there if copy.verified}
-    lacking = {copy.name: copy for copy in local.copies() if copy.verified and copy.name not in whole}
+    missing = {copy.name: copy for copy in here if copy.verified and copy.name not in whole}
     if upcoming is not None:
-        lacking[upcoming] = Copy(upcoming, 0, has_manifest=True)
+        missing[upcoming] = Copy(upcoming, 0, has_manifest=True)
     # As prune will judge it when all of them are there: a pin counts wherever it lies, a drill is of one copy.
     pinned = {copy.name for copy in there if copy.pinned}
     drilled = {copy.name for copy in there if copy.drilled}
-    then = [copy for copy in there if copy.name not in lacking]
+    then = [copy for copy in there if copy.name not in missing]
     then += [
         replace(copy, pinned=copy.pinned or copy.name in pinned, drilled=copy.name in drilled)
-        for copy in lacking.values()
+        for copy in missing.values()
     ]
-    kept = (decision.copy.name for decision in apply_policy(then, config.policy, now) if decision.keep)
-    return [lacking[name] for name in kept if name in lacking]
+    kept = (decision.copy.name for decision in apply_policy(then, policy, now) if decision.keep)
+    return [missing[name] for name in kept if name in missing]
 
 
 def _fit(
@@ -98,6 +104,14 @@ def _fit(
         try:
             if copy.name != fresh:
                 verify.in_store(local, copy, "full")
-            yield copy, local.manifest(copy.name)
+            yield copy, _for_s3(local, local.manifest(copy.name))
         except DamagedError as exc:
             warn(f"{exc} It is not sent to S3.")
+
+
+def _for_s3(local: LocalStore, manifest: Manifest) -> Manifest:
+    """The manifest with S3's checksum, which a backup lacks that was taken while nobody wanted it in S3."""
+    if manifest.stored.crc64nvme is not None:
+        return manifest
+    checksum = digest.s3_checksum(local.path / manifest.name)
+    return replace(manifest, stored=replace(manifest.stored, crc64nvme=checksum))

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import digest, files, log, sqlite, verify
+from . import digest, files, log, rights, sqlite, verify
 from .errors import DamagedError, SourceError, StoreError
 from .manifest import Digest
-from .names import DATABASE
+from .names import DATABASE, STATE
 from .pin import Pin, StirredError, pinned
 from .source import Source, examine
 
@@ -197,7 +197,9 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as exc:
-        raise SourceError(f"{path} cannot be read: {files.reason(exc)}. Run as its owner.") from exc
+        raise SourceError(
+            rights.lacking(path, STATE) or f"{path} cannot be read: {files.reason(exc)}. Run as its owner."
+        ) from exc
 
 
 def _log_bytes(source: Source) -> int:

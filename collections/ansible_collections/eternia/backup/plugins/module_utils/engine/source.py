@@ -10,7 +10,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import files
+from . import files, rights
 from .config import Config
 from .errors import DamagedError, SourceError
 from .names import DATABASE, STATE, Kind
@@ -35,9 +35,9 @@ def resolve(config: Config, *, backed_up: set[Kind]) -> Source:
     """
     if config.source == STATE:
         return Source(STATE, config.state_path)
-    if config.source == DATABASE or DATABASE in backed_up or os.path.lexists(config.database_path):
+    if config.source == DATABASE or DATABASE in backed_up or _may_be_there(config.database_path):
         return Source(DATABASE, config.database_path)
-    if os.path.lexists(config.state_path):
+    if _may_be_there(config.state_path):
         return Source(STATE, config.state_path)
     raise SourceError(
         f"There is nothing to back up: neither {config.database_path} nor {config.state_path} exists. "
@@ -45,12 +45,24 @@ def resolve(config: Config, *, backed_up: set[Kind]) -> Source:
     )
 
 
+def _may_be_there(path: Path) -> bool:
+    """Whether something lies at a path, or a right is lacking that would tell: then it is not for us to say no."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def examine(source: Source) -> int:
     """Look at the file without waiting for anything; returns its size in bytes. Raises SourceError."""
     path = source.path
     try:
         if path.is_symlink() and not path.exists():
-            raise SourceError(f"{path} is a symbolic link to nothing ({os.readlink(path)}). Correct the link.")
+            nothing = f"{path} is a symbolic link to nothing ({os.readlink(path)}). Correct the link."
+            raise SourceError(rights.lacking(path, source.kind) or nothing)
         facts = path.stat()
     except FileNotFoundError as exc:
         raise SourceError(
@@ -58,7 +70,8 @@ def examine(source: Source) -> int:
         ) from exc
     except OSError as exc:
         raise SourceError(
-            f"{path} cannot be looked at: {files.reason(exc)}. Correct the rights on its directory."
+            rights.lacking(path, source.kind)
+            or f"{path} cannot be looked at: {files.reason(exc)}. Look at its disk, then run again."
         ) from exc
     if not stat.S_ISREG(facts.st_mode):
         raise SourceError(f"{path} is {files.kind_of(facts.st_mode)}, not a file. Correct {source.kind}_path.")
@@ -75,14 +88,18 @@ def _require_sqlite(path: Path, size: int) -> None:
             header = stream.read(_HEADER_BYTES)
     except OSError as exc:
         raise SourceError(
-            f"{path} cannot be read: {files.reason(exc)}. Run as its owner, or give this user the right to read it."
+            rights.lacking(path, DATABASE)
+            or f"{path} cannot be read: {files.reason(exc)}. Run as its owner, or give this user the right to read it."
         ) from exc
     if len(header) < _HEADER_BYTES:
-        raise SourceError(f"{path} has {size} bytes, which is too short for a SQLite database. Nothing was backed up.")
+        raise SourceError(
+            f"{path} has {size} bytes, which is too short for a SQLite database. Nothing was "
+            "backed up; restore the newest verified backup, or correct database_path."
+        )
     if not header.startswith(_SQLITE_MAGIC):
         raise SourceError(
-            f"{path} is not a SQLite database, or it is encrypted (it does not begin with SQLite's header). "
-            "Correct database_path."
+            f"{path} is not a SQLite database, or it is encrypted (it does not begin with SQLite's header). Nothing "
+            "was backed up. If it was one, restore the newest verified backup; otherwise correct database_path."
         )
 
 

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from . import rights
 from .errors import DamagedError, EngineError, SourceError, StoreError
+from .names import DATABASE
 
 # Long enough for any commit of a healthy application, short enough for a person who waits.
 BUSY_SECONDS = 10.0
@@ -121,6 +123,9 @@ def _meaning(path: Path, exc: Exception) -> EngineError:
             f"{path} is locked: another process has held it for more than {BUSY_SECONDS:.0f} seconds. "
             f"Find it with `fuser {path}` and run again when it has let go."
         )
+    lacking = rights.lacking(path, DATABASE) if "unable to open" in text or "readonly" in text else None
+    if lacking is not None:
+        return SourceError(lacking)
     if "readonly" in text and os.path.exists(f"{os.path.realpath(path)}-journal"):
         # We only ever read; what SQLite wants to write is the rollback of somebody's unfinished transaction.
         return SourceError(

@@ -5,47 +5,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 
-from . import catalog, hold, holders, names, record, snapshot, source, swap, target, verify
-from .catalog import DAMAGED, VERIFIED, Backup
+from . import (
+    catalog,
+    checked,
+    history,
+    hold,
+    holders,
+    lock,
+    names,
+    record,
+    send,
+    snapshot,
+    source,
+    swap,
+    target,
+)
+from .catalog import VERIFIED
+from .checked import BackupStatus, CopyStatus, Level
 from .config import Config
-from .errors import DamagedError, EngineError, NotFoundError, StoreError, TargetError
+from .errors import DamagedError, EngineError, LockedError, StoreError, TargetError
+from .history import Last
 from .names import BackupName
+from .record import Record
 from .safety import RAW_SUFFIX
-from .stores.base import Copy, Store
-from .stores.s3 import S3Store
+from .stores.base import S3, Copy, Store
 from .target import Target
 
-
-@dataclass(frozen=True)
-class CopyStatus:
-    """One copy: `problem` is what a check found, None where it found nothing or did not look; it may be `damaged`."""
-
-    store: str
-    location: str
-    bytes: int | None
-    verified: bool
-    problem: str | None
-    damaged: bool = False
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class BackupStatus:
-    """One backup of the catalog."""
+class StoreStatus:
+    """One of the stores that backups go to and could be listed. `kept` counts backups, `bytes` is their size.
+
+    `newest_verified_at` is when its newest verified backup was taken, or the source last seen to have that content.
+    `missing` counts the verified backups that the policy wants here and only another store has, None where that is not
+    known.
+    """
 
     name: str
-    kind: str
-    created_at: str
-    bytes: int | None
-    status: str
-    pinned: bool
-    copies: tuple[CopyStatus, ...]
+    kept: int
+    bytes: int
+    newest_verified_at: str | None
+    missing: int | None
 
 
 @dataclass(frozen=True)
@@ -53,17 +62,25 @@ class Status:
     """Everything there is to know about a host's backups. Ages are in seconds.
 
     `unlisted` says of each store that could not be listed why; what is said of backups is then about the others.
-    `last_run` says why the last run of a backup is no ground for trust, None where it succeeded. `held` says who holds
-    the host's backups, why and until when. `interrupted` tells of restores that were cut off.
+    `obstacle` says why no run can work on the storage path. `last_run` says why the last run of a backup is no ground
+    for trust, None where it succeeded; `record` is all that is known of it, and `running` whether one goes on. `drill`
+    is the last one. `held` says who holds the host's backups, why and until when. `interrupted` tells of restores that
+    were cut off.
     """
 
     enabled: bool
     backups: tuple[BackupStatus, ...]
+    stores: tuple[StoreStatus, ...]
     unlisted: dict[str, str]
+    obstacle: str | None
     newest_verified: str | None
     age_seconds: int | None
     max_age_seconds: int
     last_run: str | None
+    running: bool
+    record: Record | None
+    drill: Last | None
+    drill_seconds: dict[str, float]
     held: str | None
     interrupted: tuple[str, ...]
 
@@ -73,8 +90,17 @@ class Status:
         return self.age_seconds is None or self.age_seconds > self.max_age_seconds
 
 
-def read(config: Config, *, now: datetime, verify: Literal["none", "manifest", "full"] = "none") -> Status:
-    """List every store and check what is listed: `none`, `manifest` or `full`. Raises nothing on purpose."""
+def read(
+    config: Config,
+    *,
+    now: datetime,
+    verify: Level = "none",
+    max_age: int | None = None,
+) -> Status:
+    """List every store and check what is listed: `none`, `manifest` or `full`. Raises nothing on purpose.
+
+    `max_age` (seconds) stands in for what the frequency allows.
+    """
     stores: dict[str, Store] = {
         store.name: store for store in (*catalog.stores(config), *catalog.legacy_stores(config))
     }
@@ -82,31 +108,91 @@ def read(config: Config, *, now: datetime, verify: Literal["none", "manifest", "
     unlisted = {}
     for store in stores.values():
         try:
-            if isinstance(store, S3Store):
-                # Another host's backups are no comfort to this one.
-                store.claimed(config.owner)
+            catalog.require_own(store, config)
             listed[store.name] = list(store.copies())
         except StoreError as exc:
             unlisted[store.name] = str(exc)
-    backups = tuple(_backup(backup, stores, verify) for backup in catalog.merge(listed))
+    backups = checked.look_at_all(catalog.merge(listed), stores, verify)
     newest = next((name for name in map(_verified_name, backups) if name is not None and name.created_at <= now), None)
     return Status(
         enabled=config.enabled,
         backups=backups,
+        stores=tuple(_stores(config, listed, now)),
         unlisted=unlisted,
+        obstacle=_obstacle(config),
         newest_verified=None if newest is None else str(newest),
-        age_seconds=None if newest is None else _age(config, newest, now),
-        max_age_seconds=config.max_age,
+        age_seconds=None if newest is None else int((now - _seen(config, newest)).total_seconds()),
+        max_age_seconds=config.max_age if max_age is None else max_age,
         last_run=record.trouble(config.storage_path),
+        running=_is_running(config),
+        record=_or_none(record.read, config),
+        drill=_or_none(history.last, config),
+        drill_seconds={entry.store: entry.seconds for entry in _or_none(history.read, config) or ()},
         held=_held(config, now),
         interrupted=tuple(filter(None, map(_interrupted, target.both(config)))),
     )
 
 
+def _stores(config: Config, listed: Mapping[str, list[Copy]], now: datetime) -> Iterator[StoreStatus]:
+    for name in (store.name for store in catalog.stores(config) if store.name in listed):
+        there = [copy for copy in listed[name] if copy.bytes is not None]
+        newest = max((copy.name for copy in there if copy.verified and copy.name.created_at <= now), default=None)
+        yield StoreStatus(
+            name=name,
+            kept=len(there),
+            bytes=sum(copy.bytes or 0 for copy in there),
+            newest_verified_at=None if newest is None else names.iso(_seen(config, newest)),
+            missing=_missing(config, listed, name, now),
+        )
+
+
+def _missing(config: Config, listed: Mapping[str, list[Copy]], name: str, now: datetime) -> int | None:
+    """How many verified backups a store lacks. What is older than all that the local store has, nobody brings there."""
+    if config.cloud is None:
+        return 0
+    others = [listed[store.name] for store in catalog.stores(config) if store.name != name and store.name in listed]
+    if not others:
+        return None
+    wanted = send.lacking(config.policy, others[0], listed[name], now)
+    if name == S3:
+        return len(wanted)
+    oldest = min((copy.name for copy in listed[name]), default=None)
+    return sum(oldest is not None and copy.name > oldest for copy in wanted)
+
+
+def _obstacle(config: Config) -> str | None:
+    """Why no run can work on the storage path, although it can be read; where it cannot, `unlisted` says so."""
+    try:
+        catalog.require_storage(config)
+    except EngineError as exc:
+        with suppress(StoreError):
+            catalog.local(config).copies()
+            return str(exc)
+    return None
+
+
+def _is_running(config: Config) -> bool:
+    try:
+        lock.require_free(config.storage_path)
+    except LockedError:
+        return True
+    except EngineError:
+        return False
+    return False
+
+
+def _or_none(read: Callable[[Path], T], config: Config) -> T | None:
+    """What can be read; that something cannot is said elsewhere."""
+    try:
+        return read(config.storage_path)
+    except DamagedError:
+        return None
+
+
 def kept(config: Config) -> tuple[BackupStatus, ...]:
     """What restores replaced, the newest first; `raw` is what was too damaged to be a backup. Raises StoreError."""
     store = catalog.safety(config)
-    backups = [_backup(one, {store.name: store}, "none") for one in catalog.merge({store.name: store.copies()})]
+    backups = [checked.look(one, {store.name: store}, "none") for one in catalog.merge({store.name: store.copies()})]
     return tuple(sorted((*backups, *_raw(store.path)), key=lambda one: one.created_at, reverse=True))
 
 
@@ -163,40 +249,10 @@ def _written_at(where: Target) -> float:
     return max(times, default=0.0)
 
 
-def _backup(backup: Backup, stores: dict[str, Store], level: Literal["none", "manifest", "full"]) -> BackupStatus:
-    copies = tuple(_copy(stores[store], copy, level) for store, copy in backup.copies.items() if copy.is_there)
-    status = backup.status
-    if status == VERIFIED and not any(copy.verified for copy in copies):
-        status = DAMAGED
-    return BackupStatus(
-        name=str(backup.name),
-        kind=backup.name.kind,
-        created_at=names.iso(backup.name.created_at),
-        bytes=backup.bytes,
-        status=status,
-        pinned=backup.pinned,
-        copies=copies,
-    )
-
-
-def _copy(store: Store, copy: Copy, level: Literal["none", "manifest", "full"]) -> CopyStatus:
-    problem, damaged = ("its data is missing", True) if copy.bytes is None else (None, False)
-    if copy.verified and level != "none":
-        try:
-            verify.in_store(store, copy, level)
-        except (DamagedError, StoreError) as exc:
-            # A store that does not answer now says nothing about what it holds.
-            problem, damaged = str(exc), isinstance(exc, (DamagedError, NotFoundError))
-    return CopyStatus(
-        store.name, store.location(copy.name), copy.bytes, copy.verified and not damaged, problem, damaged
-    )
-
-
 def _verified_name(backup: BackupStatus) -> BackupName | None:
     return names.parse(backup.name) if backup.status == VERIFIED else None
 
 
-def _age(config: Config, newest: BackupName, now: datetime) -> int:
-    """Seconds since the source was last known to have this content."""
-    seen = catalog.local(config).seen(newest)
-    return int((now - max(newest.created_at, seen or newest.created_at)).total_seconds())
+def _seen(config: Config, newest: BackupName) -> datetime:
+    """When the source was last known to have this content."""
+    return max(newest.created_at, catalog.local(config).seen(newest) or newest.created_at)

@@ -87,7 +87,8 @@ def make_directory(target: Target) -> None:
         missing = [step for step in (directory, *directory.parents) if not step.exists()]
         for step in reversed(missing):
             step.mkdir(mode=0o755)
-            os.chown(step, facts.st_uid, facts.st_gid)
+            # Whoever owns the directory above may have put a link there meanwhile.
+            os.chown(step, facts.st_uid, facts.st_gid, follow_symlinks=False)
             files.fsync_path(step.parent)
     except OSError as exc:
         raise TargetError(
@@ -98,21 +99,34 @@ def make_directory(target: Target) -> None:
 def dress(target: Target, staged: Path) -> None:
     """Give what comes the owner, the mode and the extended attributes (security labels, ACLs) of what is there.
 
-    Where nothing is there it belongs to the owner of the directory, and to nobody else. Raises OSError.
+    Where nothing is there it belongs to the owner and the group of the directory. Raises OSError.
+
+    The owner of the directory may at any moment put a link to a file of the host where the staging was: so it is asked
+    for once, and what is opened is what is dressed.
     """
-    there = target.real.exists()
-    facts = (target.real if there else target.real.parent).stat()
-    owner, ours = (facts.st_uid, facts.st_gid), staged.stat()
-    if owner != (ours.st_uid, ours.st_gid) and (there or os.geteuid() == 0):
-        os.chown(staged, *owner)
-    os.chmod(staged, stat.S_IMODE(facts.st_mode) if there else 0o600)
-    for name in _attributes(target.real) if there else ():
-        os.setxattr(staged, name, os.getxattr(target.real, name))
+    there = target.present().get("")
+    like = there or target.real.parent.stat()
+    with files.opened_in(staged.parent, staged.name) as descriptor:
+        ours = os.fstat(descriptor)
+        if (like.st_uid, like.st_gid) != (ours.st_uid, ours.st_gid) and (there or os.geteuid() == 0):
+            os.chown(descriptor, like.st_uid, like.st_gid)
+        os.chmod(descriptor, stat.S_IMODE(there.st_mode) if there else _mode_in(like, os.fstat(descriptor)))
+        for name in _attributes(target.real) if there else ():
+            os.setxattr(descriptor, name, os.getxattr(target.real, name, follow_symlinks=False))
+
+
+def _mode_in(directory: os.stat_result, new: os.stat_result) -> int:
+    """For its owner alone; also for the group, where the directory lets that group make and remove files in it.
+
+    An application of a group works there, and SQLite itself has to: it keeps its log beside the database.
+    """
+    is_shared = directory.st_mode & 0o030 == 0o030 and directory.st_gid == new.st_gid
+    return 0o660 if is_shared else 0o600
 
 
 def _attributes(path: Path) -> list[str]:
     try:
-        return os.listxattr(path)
+        return os.listxattr(path, follow_symlinks=False)
     except OSError as exc:
         if exc.errno != errno.ENOTSUP:
             raise

@@ -33,12 +33,14 @@ class Proof:
     facts: dict[str, Any]
 
 
-def prove(path: Path, kind: Kind, level: str, *, algorithm: str) -> Proof:
+def prove(path: Path, kind: Kind, level: str, *, algorithm: str, for_s3: bool = True) -> Proof:
     """Check a plain copy, read its facts, hash it and put it on the disk, all side by side.
+
+    Where it is not `for_s3`, the checksum that only S3 needs is left out.
 
     Raises DamagedError, and OSError where it cannot be read or flushed.
     """
-    (content, stored), found = _side_by_side(path, kind, level, lambda: digest.of_file(path, algorithm))
+    (content, stored), found = _side_by_side(path, kind, level, lambda: digest.of_file(path, algorithm, for_s3=for_s3))
     return Proof(content, stored, found)
 
 

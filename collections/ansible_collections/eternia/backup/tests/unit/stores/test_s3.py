@@ -430,7 +430,8 @@ def test_a_prefix_belongs_to_one_host(s3_settings, client):
     assert message_of(StoreError, S3Store(s3_settings).claim, WEB2) == (
         f"{location} belongs to host web1 (environment staging, /backups); this is host web2 (environment staging, "
         "/backups). Give each host its own prefix, for example cloud_backup.prefix: staging/web2. Only if the other no "
-        f"longer exists, or became this one, delete {location}/{CLAIM} instead."
+        'longer exists, or became this one, hand it over: `echo \'{"environment": "staging", "host": "web2", '
+        f'"storage_path": "/backups"}}\' | aws s3 cp - {location}/{CLAIM}`.'
     )
     for other in (WEB2, replace(WEB1, storage_path="/other")):
         assert "belongs to host web1" in message_of(StoreError, S3Store(s3_settings).claimed, other)
@@ -442,6 +443,14 @@ def test_a_prefix_belongs_to_one_host(s3_settings, client):
         "storage_path": "/backups",
         "checks_what_arrives": True,
     }
+
+
+def test_a_host_that_was_renamed_takes_over_as_the_message_says(tmp_path, s3_settings, client):
+    claimed(s3_settings).put(*backup(tmp_path))
+    message = message_of(StoreError, S3Store(s3_settings).claim, WEB2)
+    written, where = re.search(r"`echo '(.*)' \| aws s3 cp - s3://[^/]+/(.*)`\.$", message).groups()
+    client.put_object(Bucket=s3_settings.bucket, Key=where, Body=f"{written}\n".encode())
+    assert S3Store(s3_settings).claim(WEB2) is True
 
 
 def test_a_prefix_that_lost_its_claim_is_not_given_to_the_next(tmp_path, s3_settings, client):
@@ -477,7 +486,7 @@ def test_a_copy_is_proven_by_what_the_store_keeps_of_it(tmp_path, s3_settings, c
 def test_a_claim_that_cannot_be_read_is_named(s3_settings, client):
     client.put_object(Bucket=s3_settings.bucket, Key=f"{s3_settings.prefix}/{CLAIM}", Body=b"[]")
     message = message_of(StoreError, S3Store(s3_settings).claim, WEB1)
-    assert f"{s3_settings.prefix}/{CLAIM} should say which host the prefix belongs to" in message
+    assert f"{s3_settings.prefix}/{CLAIM} should say which host the backups there belong to" in message
 
 
 def test_a_store_that_ignores_create_only_is_found_out_and_looked_at_first(tmp_path, fake_settings):

@@ -6,14 +6,20 @@
 from __future__ import annotations
 
 import itertools
+import json
+import shlex
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from ..errors import StoreError
 from ..files import Progress
 from ..manifest import Manifest
 from ..names import DRILLED_SUFFIX, MANIFEST_SUFFIX, PIN_SUFFIX, BackupName, parse_with_sidecar
+
+# The name of the store in S3.
+S3 = "s3"
 
 
 @dataclass(frozen=True)
@@ -44,11 +50,27 @@ class Copy:
 
 @dataclass(frozen=True)
 class Owner:
-    """Who the prefix of a store in S3 belongs to: two who share one would prune each other's backups."""
+    """Who a storage path or a prefix in S3 belongs to: two who share one would prune each other's backups."""
 
     environment: str
     host: str
     storage_path: str
+
+    @classmethod
+    def from_json(cls, raw: bytes, where: str) -> Owner:
+        """Read a claim, found at `where`. Raises StoreError."""
+        try:
+            claim = json.loads(raw)
+            return cls(*(str(claim[key]) for key in ("environment", "host", "storage_path")))
+        except (ValueError, KeyError, TypeError) as exc:
+            raise StoreError(
+                f"{where} should say which host the backups there belong to, and cannot be read ({type(exc).__name__}: "
+                f"{exc}). Look at it; if nobody needs it, remove it, then run again."
+            ) from exc
+
+    def to_shell(self) -> str:
+        """A claim that whoever takes over writes by hand, quoted for a shell."""
+        return shlex.quote(json.dumps(asdict(self)))
 
 
 class Store(Protocol):

@@ -17,8 +17,8 @@ from ..errors import DamagedError, NameTakenError, NotFoundError, StoreError
 from ..files import Progress
 from ..manifest import Manifest, Transfer, from_json
 from ..names import DRILLED_SUFFIX, MANIFEST_SUFFIX, SIDECAR_SUFFIXES, BackupName
-from . import s3_delta, s3_download
-from .base import Copy, Owner, group
+from . import s3_delta, s3_download, s3_open
+from .base import S3, Copy, Owner, group
 from .s3_client import S3Client, S3Error, S3Settings
 from .s3_upload import CRC64NVME, Rung, Upload, ladder, send
 
@@ -33,7 +33,7 @@ _PROBE = "eternia_backup.probe"
 class S3Store:
     """Backups under `settings.prefix`. Nothing is asked of S3 before the first call, no backup sent before `claim`."""
 
-    name = "s3"
+    name = S3
 
     def __init__(self, settings: S3Settings) -> None:
         self._settings = settings
@@ -41,7 +41,7 @@ class S3Store:
         self._encryption = _without_none(ServerSideEncryption=settings.sse, SSEKMSKeyId=settings.kms_key_id)
         # Only the data: a manifest in a cold storage class could not be read.
         self._options = {**self._encryption, **_without_none(StorageClass=settings.storage_class)}
-        self._create_only: bool | None = None
+        self.create_only: bool | None = None
         self._checks: bool | None = None
 
     def location(self, name: BackupName | str) -> str:
@@ -80,7 +80,7 @@ class S3Store:
         Some stores answer 200 to a conditional put and overwrite all the same; here that changes no byte. Returns False
         for those. Raises StoreError where the prefix belongs to somebody else.
         """
-        self._create_only = None
+        self.create_only = None
         raw = self._get(_CLAIM)
         if raw is None:
             self._require_empty(owner)
@@ -90,8 +90,8 @@ class S3Store:
             self._created(_CLAIM, raw)
             raw = self._get(_CLAIM) or raw
         self._checks = self._required(raw, owner).get("checks_what_arrives") is True
-        self._create_only = not self._created(_CLAIM, raw)
-        return self._create_only
+        self.create_only = not self._created(_CLAIM, raw)
+        return self.create_only
 
     def claimed(self, owner: Owner) -> bool:
         """Whether the prefix is the owner's; False where no run has claimed it yet. Reads only.
@@ -117,7 +117,7 @@ class S3Store:
         Never overwrites: raises NameTakenError where the name holds anything else. What lies there already is proven,
         not sent, so that a put that was cut off is finished by putting the same backup again.
         """
-        if self._create_only is None:
+        if self.create_only is None:
             raise RuntimeError("S3Store.put before S3Store.claim")
         recorded = self._recorded(manifest)
         head = self._head(manifest.name)
@@ -130,6 +130,16 @@ class S3Store:
         if recorded is None:
             self._put_manifest(manifest.with_transfer(transfer))
         return transfer
+
+    def give_up_open(self) -> int:
+        """Give up the uploads that killed runs of this host left open; how many there were. `claim` comes first.
+
+        Only for the holder of the storage's lock, when all that is to be sent was sent.
+        """
+        left = s3_open.find(self._client, self._key(""))
+        for one in left:
+            one.give_up(self._client)
+        return len(left)
 
     def mark_drilled(self, copy: Copy, mark: bytes, *, staging: Path) -> None:
         # The first mark stays: a host's key may be allowed to create and not to overwrite.
@@ -182,16 +192,10 @@ class S3Store:
 
     def _required(self, raw: bytes, owner: Owner) -> dict[str, Any]:
         """The claim, which has to be the owner's."""
-        try:
-            claim: dict[str, Any] = json.loads(raw)
-            found = Owner(*(str(claim[key]) for key in ("environment", "host", "storage_path")))
-        except (ValueError, KeyError, TypeError) as exc:
-            raise StoreError(
-                f"{self.location(_CLAIM)} should say which host the prefix belongs to, and cannot be read "
-                f"({type(exc).__name__}: {exc}). Look at it; if nobody needs it, delete it, then run again."
-            ) from exc
+        found = Owner.from_json(raw, self.location(_CLAIM))
         if found != owner:
             raise self._belongs(found, owner)
+        claim: dict[str, Any] = json.loads(raw)
         return claim
 
     def _belongs(self, found: Owner, owner: Owner) -> StoreError:
@@ -199,8 +203,9 @@ class S3Store:
             f"{self._client.location(self._settings.prefix)} belongs to host {found.host} (environment "
             f"{found.environment}, {found.storage_path}); this is host {owner.host} (environment {owner.environment}, "
             f"{owner.storage_path}). Give each host its own prefix, for example cloud_backup.prefix: "
-            f"{owner.environment}/{owner.host}. Only if the other no longer exists, or became this one, delete "
-            f"{self.location(_CLAIM)} instead."
+            f"{owner.environment}/{owner.host}. Only if the other no longer exists, or became this one, hand it "
+            # Deleting the claim would not do: the newest manifest still names the other.
+            f"over: `echo {owner.to_shell()} | aws s3 cp - {self.location(_CLAIM)}`."
         )
 
     def _require_empty(self, owner: Owner) -> None:
@@ -214,7 +219,7 @@ class S3Store:
     def _refuses_wrong_bytes(self) -> bool:
         """Whether the store looks at checksums at all: sent with a wrong one, a few bytes have to be refused."""
         wrong = (
-            {"ChecksumCRC64NVME": "AAAAAAAAAAA="} if digest.checksums else {"ContentMD5": "AAAAAAAAAAAAAAAAAAAAAA=="}
+            {"ChecksumCRC64NVME": "AAAAAAAAAAA="} if digest.crc64nvme() else {"ContentMD5": "AAAAAAAAAAAAAAAAAAAAAA=="}
         )
         try:
             self._client.call("put_object", self._key(_PROBE), Body=b"probe", **wrong, **self._encryption)
@@ -279,14 +284,14 @@ class S3Store:
                 f"{self.location(manifest.name)} was sent and answered with success, but {difference}. The local "
                 "backup is valid. Delete the object, then run again."
             )
-        return Transfer(check, self._create_only is True, bytes_sent=0)
+        return Transfer(check, self.create_only is True, bytes_sent=0)
 
     def _adopted(self, head: dict[str, Any], manifest: Manifest) -> Transfer:
         """Go on with an object that a put left without its manifest, if it is ours."""
         check, difference = self._compared(head, manifest)
         if difference:
             raise self._taken(manifest.name, f"something else: {difference}")
-        return Transfer(check, self._create_only is True, bytes_sent=0)
+        return Transfer(check, self.create_only is True, bytes_sent=0)
 
     def _compared(self, head: dict[str, Any], manifest: Manifest, rung: Rung | None = None) -> tuple[str, str]:
         """How the object was compared with its manifest, and in what it differs, "" where it does not.
@@ -314,7 +319,7 @@ class S3Store:
 
     def _see_it_free(self, name: str) -> None:
         """The best that can be had from a store that ignores create-only: look right before writing."""
-        if self._create_only is False and self._head(name) is not None:
+        if self.create_only is False and self._head(name) is not None:
             raise self._client.refusal("put_object", self._key(name), "PreconditionFailed", "found by looking first")
 
     def _taken(self, name: str, holds: str) -> NameTakenError:

@@ -65,6 +65,8 @@ _OPERATIONS = {
     "upload_part": ("Writing", "s3:PutObject"),
     "upload_part_copy": ("Copying into", "s3:PutObject (and s3:GetObject on what is copied)"),
     "complete_multipart_upload": ("Writing", "s3:PutObject"),
+    "list_multipart_uploads": ("Listing open uploads of", "s3:ListBucketMultipartUploads"),
+    "list_parts": ("Listing the parts of", "s3:ListMultipartUploadParts"),
     "abort_multipart_upload": ("Giving up the upload of", "s3:AbortMultipartUpload"),
     "delete_object": ("Deleting", "s3:DeleteObject"),
     "delete_objects": ("Deleting", "s3:DeleteObject"),

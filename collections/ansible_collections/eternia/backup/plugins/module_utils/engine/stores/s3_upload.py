@@ -26,6 +26,7 @@ from .. import digest, files, log
 from ..errors import StoreError
 from ..manifest import Manifest
 from ..parts import Part, in_parallel, split
+from . import s3_open
 from .s3_client import S3Client, S3Error
 from .s3_delta import Base
 
@@ -50,23 +51,28 @@ SHA256 = Rung("sha256", "sha256, per part", "ChecksumSHA256", {"ChecksumAlgorith
 MD5 = Rung("md5", "md5, per part", "ContentMD5", {})
 
 
-# What tells nothing about a base: somebody was there before us, or nobody answered.
-_NOT_THE_BASE = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchUpload", "")
+# What tells nothing about bytes that we did not send just now: somebody was there before us, or nobody answered.
+_NOT_ABOUT_BYTES = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchUpload", "")
 
 
 @dataclass
 class Tally:
-    """How many bytes travelled, and how many S3 copied from an object that it has; of every attempt."""
+    """How many bytes travelled, S3 copied from an object that it has, and a run that was killed had sent before.
+
+    Of every attempt.
+    """
 
     sent: int = 0
     copied: int = 0
+    resumed: int = 0
 
 
 @dataclass(frozen=True)
 class Upload:
     """One file on its way to one key. `options` (encryption, storage class) go with the object.
 
-    `before_commit` is called right before the request that makes the object appear. `base` is what S3 may copy from.
+    `before_commit` is called right before the request that makes the object appear. `base` is what S3 may copy from;
+    with `resume`, parts that a killed run sent are taken as they are.
     """
 
     client: S3Client
@@ -76,6 +82,7 @@ class Upload:
     options: dict[str, str]
     before_commit: Callable[[], None]
     base: Base | None = None
+    resume: bool = True
     tally: Tally = field(default_factory=Tally)
 
 
@@ -84,7 +91,7 @@ def ladder(checksum: str, manifest: Manifest) -> tuple[Rung, ...]:
 
     Raises StoreError where crc64nvme is asked for and there is none.
     """
-    possible = (CRC64NVME, SHA256, MD5) if manifest.stored.crc64nvme and digest.checksums else (SHA256, MD5)
+    possible = (CRC64NVME, SHA256, MD5) if manifest.stored.crc64nvme and digest.crc64nvme() else (SHA256, MD5)
     rungs = tuple(rung for rung in possible if checksum in ("auto", rung.name))
     if not rungs:
         raise StoreError(
@@ -103,12 +110,12 @@ def send(upload: Upload, rungs: tuple[Rung, ...]) -> Rung:
     try:
         return _send_by(upload, rungs)
     except S3Error as exc:
-        if not upload.tally.copied or exc.code in _NOT_THE_BASE:
+        if not (upload.tally.copied or upload.tally.resumed) or exc.code in _NOT_ABOUT_BYTES:
             raise
-        # The base may not be what its manifest says.
+        # The base may not be what its manifest says, or what was sent before not what we think.
         log.warning(f"{exc} All of {upload.path} is sent.")
-        upload.tally.copied = 0
-        return _send_by(replace(upload, base=None), rungs)
+        upload.tally.copied = upload.tally.resumed = 0
+        return _send_by(replace(upload, base=None, resume=False), rungs)
 
 
 def _send_by(upload: Upload, rungs: tuple[Rung, ...]) -> Rung:
@@ -150,13 +157,17 @@ def _send_whole(upload: Upload, fd: int, rung: Rung, part: Part) -> None:
 def _send_parts(upload: Upload, fd: int, rung: Rung, parts: list[Part]) -> None:
     checksum_of = _sums(upload, fd, rung, parts)
     whole = {"ChecksumType": "FULL_OBJECT"} if rung is CRC64NVME else {}
-    begun = upload.client.call("create_multipart_upload", upload.key, **rung.algorithm, **whole, **upload.options)
-    open_upload = {"UploadId": begun["UploadId"]}
+    begun, there = _begin(upload, rung, parts, whole)
+    open_upload = {"UploadId": begun}
     counting = threading.Lock()
     # Only where the whole object is proven can it be known what was copied.
     base = upload.base if rung is CRC64NVME else None
 
     def send_part(part: Part) -> dict[str, Any]:
+        if part.number in there:
+            with counting:
+                upload.tally.resumed += part.bytes
+            return {"PartNumber": part.number, "ETag": there[part.number]}
         etag = base.copy(part, upload.key, open_upload) if base is not None else None
         if etag is not None:
             with counting:
@@ -190,6 +201,25 @@ def _send_parts(upload: Upload, fd: int, rung: Rung, parts: list[Part]) -> None:
         raise
 
 
+def _begin(upload: Upload, rung: Rung, parts: list[Part], whole: dict[str, str]) -> tuple[str, dict[int, str]]:
+    """The id of an open upload, and the ETags of the parts that it has, by their number.
+
+    An upload that a killed run left is gone on with where the whole object is going to be proven, and where nothing
+    that was chosen when it was begun (encryption, storage class) may be another now.
+    """
+    left = [one for one in s3_open.find(upload.client, upload.key) if one.key == upload.key]
+    if left and rung is CRC64NVME and upload.resume and not upload.options:
+        with suppress(S3Error):
+            there = left[0].parts(upload.client, parts)
+            for one in left[1:]:
+                one.give_up(upload.client)
+            return left[0].upload_id, there
+    for one in left:
+        one.give_up(upload.client)
+    begun = upload.client.call("create_multipart_upload", upload.key, **rung.algorithm, **whole, **upload.options)
+    return begun["UploadId"], {}
+
+
 def _sums(upload: Upload, fd: int, rung: Rung, parts: list[Part]) -> Callable[[Part], str]:
     if rung is CRC64NVME:
         return lambda part: _crc64nvme(fd, part)
@@ -209,9 +239,9 @@ def _sums(upload: Upload, fd: int, rung: Rung, parts: list[Part]) -> Callable[[P
 
 
 def _crc64nvme(fd: int, part: Part) -> str:
-    value, body = 0, _Range(fd, part)
+    value, body, crc64nvme = 0, _Range(fd, part), digest.crc64nvme()
     while chunk := body.read(_CHUNK):
-        value = digest.checksums.crc64nvme(chunk, value)
+        value = crc64nvme(chunk, value)
     return b64encode(value.to_bytes(8, "big")).decode()
 
 

@@ -1,0 +1,135 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The commands of `eternia-backup` that are scheduled, and those that keep them away for a while."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pwd
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from . import backup, catalog, hold, names, prune, run
+from .cli_output import say, tell
+from .clock import Clock
+from .config import Config
+from .errors import ConfigError, HeldError
+from .exit_code import ExitCode
+from .hold import Hold
+from .run import Outcome
+from .units import counted, size
+
+if TYPE_CHECKING:
+    from . import drill
+
+# A hold that somebody forgot must not keep a host without backups for ever.
+_MOST_HOURS = 7 * 24
+
+
+def run_(config: Config, args: argparse.Namespace) -> ExitCode:
+    """Back up, prune, report."""
+    if not config.enabled:
+        return _switched_off()
+    if not args.check:
+        return _told(run.run(config, clock=Clock(), warnings=args.warnings), f"DONE: {config.host} is backed up")
+    clock = Clock()
+    taken = backup.plan(config, clock=clock)
+    upcoming = [taken.name] if taken.name is not None else []
+    pruned = prune.plan(config, now=clock.now(), upcoming=upcoming)
+    return _told(Outcome(taken=taken, pruned=pruned), "PLAN (nothing was written yet)")
+
+
+def prune_(config: Config, args: argparse.Namespace) -> ExitCode:
+    """Remove what the policy no longer keeps."""
+    if not config.enabled:
+        return _switched_off()
+    if not args.check:
+        return _told(run.prune_alone(config, clock=Clock(), warnings=args.warnings), f"DONE: {config.host} is pruned")
+    return _told(Outcome(pruned=prune.plan(config, now=Clock().now())), "PLAN (nothing was removed yet)")
+
+
+def drill_(config: Config, args: argparse.Namespace) -> ExitCode:
+    """Restore into scratch, to prove that the backups come back."""
+    if not config.enabled:
+        return _switched_off()
+    return _told(run.drill_all(config, clock=Clock(), warnings=args.warnings), "DONE: everything came back")
+
+
+def hold_(config: Config, args: argparse.Namespace) -> ExitCode:
+    """Keep every scheduled run away for a while."""
+    now = Clock().now()
+    if not args.why.strip() or not args.why.isprintable():
+        raise ConfigError("--why is empty or not one line of text; say why, for whoever finds the backups held.")
+    if not 0 < args.hours <= _MOST_HOURS:
+        raise ConfigError(f"--hours is {args.hours:g}; it must be more than 0, and {_MOST_HOURS} at most.")
+    catalog.require_storage(config)
+    wanted = Hold(_who(), args.why.strip(), now + timedelta(hours=args.hours))
+    # Who holds already may hold for longer, or for less.
+    hold.due(hold.read(config.storage_path, now), wanted, now)
+    hold.put(config.storage_path, wanted)
+    say(f"HELD: no scheduled run, prune or drill until {names.iso(wanted.until)}. End it: {args.again} release")
+    return ExitCode.DONE
+
+
+def release(config: Config, args: argparse.Namespace) -> ExitCode:
+    """End a hold of one's own."""
+    found = hold.read(config.storage_path, Clock().now())
+    if found is None:
+        say("NOT HELD: there was nothing to release.")
+        return ExitCode.DONE
+    if found.who != _who():
+        raise HeldError(
+            f"The backups of this host are held by {found.who} until {names.iso(found.until)}: {found.why}. You are "
+            f"{_who()}. Ask there; only if that is over, remove {config.storage_path / hold.NAME}."
+        )
+    hold.put(config.storage_path, None)
+    say("RELEASED: the next scheduled run goes ahead.")
+    return ExitCode.DONE
+
+
+def _switched_off() -> ExitCode:
+    say("SWITCHED OFF: backup.enabled is false, so nothing was done.")
+    return ExitCode.DONE
+
+
+def _told(outcome: Outcome, first: str) -> ExitCode:
+    """Say what was done; raises what failed. What somebody should look at goes to the standard error."""
+    for warning in outcome.all_warnings:
+        tell(f"WARNING: {warning}")
+    if outcome.error is not None:
+        raise outcome.error
+    for line in (first, *_taken(outcome.taken), *_drilled(outcome.drilled), *_removed(outcome.pruned)):
+        say(line)
+    return ExitCode.DONE
+
+
+def _taken(taken: backup.Outcome | None) -> Iterator[str]:
+    if taken is not None:
+        yield f"  backup    {taken.path}, {size(taken.bytes)}"
+        if taken.transfers:
+            sent = size(sum(transfer.bytes_sent for transfer in taken.transfers.values()))
+            yield f"  to S3     {counted(len(taken.transfers), 'backup')}, {sent} sent"
+
+
+def _drilled(drilled: drill.Outcome | None) -> Iterator[str]:
+    for one in () if drilled is None else drilled.drilled:
+        yield f"  drilled   {one.location}, in {one.seconds:.1f} s"
+
+
+def _removed(pruned: prune.Outcome | None) -> Iterator[str]:
+    if pruned is not None:
+        yield f"  removed   {counted(len(pruned.removed), 'copy', 'copies') if pruned.removed else 'nothing'}"
+        for one in pruned.removed:
+            yield f"              {one.location}: {'; '.join(one.decision.reasons)}"
+
+
+def _who() -> str:
+    """Whoever types, as a hold names him."""
+    try:
+        name = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        name = str(os.geteuid())
+    return f"{name}@{os.uname().nodename}"

@@ -1,0 +1,133 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Takes the values of a block of the configuration by their keys, and says of each what is wrong with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError, without_secrets
+
+_URL = re.compile(r"https?://[^/?#@\s]+(?:[/?][!-~]*)?", re.ASCII)
+
+
+class Reader:
+    """Takes the values of one block by their keys; refuses a key that is not among the known ones."""
+
+    def __init__(self, where: str, block: Any, known: tuple[str, ...]) -> None:
+        if block is None:
+            block = {}
+        if not isinstance(block, Mapping):
+            # Who gets the form wrong may have put a secret into a list, or a token into an address.
+            is_list, is_address = isinstance(block, (list, tuple)), "://" in str(block)
+            shown = "a list" if is_list else "an address" if is_address else repr(block)
+            raise ConfigError(f"{where} is {shown}; it must be a block of keys and values.")
+        for key in block:
+            if key not in known:
+                import difflib
+
+                near = difflib.get_close_matches(str(key), known, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise ConfigError(f"{where}.{key} is not a key that exists.{hint} Allowed: {listed(known)}.")
+        self._where = where
+        self._block = block
+
+    def has(self, key: str) -> bool:
+        return self._block.get(key) is not None
+
+    def block(self, key: str, known: tuple[str, ...]) -> Reader:
+        return Reader(f"{self._where}.{key}", self._take(key), known)
+
+    def boolean(self, key: str, default: bool) -> bool:
+        value = self._take(key, default)
+        if not isinstance(value, bool):
+            raise self._wrong(key, value, "true or false, without quotes")
+        return value
+
+    def whole(self, key: str, default: int, least: int = 0) -> int:
+        value = self._take(key, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise self._wrong(key, value, f"a whole number, {least} or more")
+        return value
+
+    def choice(self, key: str, allowed: tuple[str, ...], default: Any) -> Any:
+        value = self._take(key, default)
+        if value is not default and value not in allowed:
+            raise self._wrong(key, value, f"one of {listed(allowed)}")
+        return value
+
+    def text(
+        self, key: str, what: str, pattern: re.Pattern[str] | None = None, *, required: bool = False
+    ) -> str | None:
+        value = self._take(key)
+        if value is None and not required:
+            return None
+        if not isinstance(value, str) or not value or (pattern is not None and not pattern.fullmatch(value)):
+            raise self._wrong(key, value, what)
+        return value
+
+    def path(self, key: str, default: str, base_dir: str | None) -> Path:
+        value = self._take(key, default)
+        if not isinstance(value, str) or not value or "\0" in value:
+            raise self._wrong(key, value, "a path")
+        if Path(value).is_absolute():
+            return Path(value)
+        if base_dir is None:
+            raise ConfigError(
+                f"{self._where}.{key} is {value!r}, a relative path, and there is no base_dir to begin at. "
+                "Give base_dir (the application's directory on the host), or an absolute path."
+            )
+        return Path(base_dir, value)
+
+    def url(self, key: str) -> str | None:
+        """An address of the web, which is not shown where it is wrong: it may hold a token."""
+        value = self._take(key)
+        if value is not None and not (isinstance(value, str) and _URL.fullmatch(value) and _has_a_host(value)):
+            raise self._secret(
+                key, "an address such as https://example.org/path, of printable ASCII and without a password"
+            )
+        return value
+
+    def command(self, key: str) -> tuple[str, ...]:
+        """A program and its arguments. The program by its whole path: cron's PATH is not the one of a shell."""
+        words = self._take(key, ())
+        is_text = isinstance(words, (list, tuple)) and all(
+            isinstance(word, str) and word and "\0" not in word for word in words
+        )
+        if not is_text or (words and not Path(words[0]).is_absolute()):
+            raise self._secret(key, "a list of a program's absolute path and its arguments, each a text")
+        return tuple(words)
+
+    def optional_path(self, key: str, base_dir: str | None) -> Path | None:
+        return self.path(key, "", base_dir) if self.has(key) else None
+
+    def _take(self, key: str, default: Any = None) -> Any:
+        value = self._block.get(key)
+        return default if value is None else value
+
+    def _secret(self, key: str, allowed: str) -> ConfigError:
+        return ConfigError(
+            f"{self._where}.{key} is wrong, and not shown here because it may hold a secret; it must be {allowed}."
+        )
+
+    def _wrong(self, key: str, value: Any, allowed: str) -> ConfigError:
+        shown = without_secrets(repr(value))
+        return ConfigError(f"{self._where}.{key} is {shown}; it must be {allowed}.")
+
+
+def _has_a_host(url: str) -> bool:
+    from urllib.parse import urlsplit
+
+    try:
+        return bool(urlsplit(url).hostname) and urlsplit(url).port != 0
+    except ValueError:
+        return False
+
+
+def listed(words: Iterable[str]) -> str:
+    """Words as a sentence names them."""
+    return ", ".join(words)

@@ -1,0 +1,156 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Hosts that would share a place are named, with the fix; hosts that only look as if they did are left alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.eternia.backup.plugins.module_utils.engine.config import parse
+from ansible_collections.eternia.backup.plugins.module_utils.engine.names import parse_with_sidecar
+from ansible_collections.eternia.backup.plugins.plugin_utils.places import Home, machine, troubles
+
+
+def home(
+    host: str, *, on: str | None = None, path: str = "/backups", storage: dict[str, Any] | None = None, **cloud: Any
+) -> Home:
+    block = {"storage_path": path, "cloud_backup": {"enabled": bool(cloud), "bucket": "bucket", **cloud}}
+    config = parse(block, environment="production", host=host, base_dir="/opt/eternia")
+    return Home(on or host, config, storage or {})
+
+
+def seen(path: str = "/backups", **facts: Any) -> dict[str, Any]:
+    return {"path": path, "mount": "/backups", "source": "nas:/export", "fstype": "nfs4", "claim": None, **facts}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"prefix": "a"}, {"prefix": "a"}),
+        ({"prefix": "production"}, {"region": "us-west-2"}),
+        ({"prefix": "a", "endpoint_url": "https://S3:443"}, {"prefix": "a", "endpoint_url": "https://s3/"}),
+        ({"prefix": "a", "endpoint_url": "https://s3.us-west-2.amazonaws.com"}, {"prefix": "a"}),
+        (
+            {"prefix": "a", "endpoint_url": "http://127.0.0.1:9", "on": "x"},
+            {"prefix": "a", "endpoint_url": "http://127.0.0.1:9", "on": "x", "path": "/b"},
+        ),
+    ],
+)
+def test_one_prefix_for_two(first: dict[str, Any], second: dict[str, Any]) -> None:
+    (told,) = troubles([home("web1", **first), home("web2", **second)])
+    prefix = first["prefix"]
+    assert told.startswith(f"web1 and web2 would share s3://bucket/{prefix} (")
+    assert 'for example cloud_backup.prefix: "{{ eternia_environment }}/{{ inventory_hostname }}".' in told
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"prefix": "a"}, {"prefix": "b"}),
+        ({"prefix": "a"}, {"prefix": "a/b"}),
+        ({"prefix": "a"}, {"prefix": "a", "bucket": "other"}),
+        ({"prefix": "a"}, {"prefix": "a", "endpoint_url": "https://s3.example"}),
+        (
+            {"prefix": "a", "endpoint_url": "https://s3.example"},
+            {"prefix": "a", "endpoint_url": "https://s3.example:9000"},
+        ),
+        # Each machine's own.
+        ({"prefix": "a", "endpoint_url": "http://127.0.0.1:9"}, {"prefix": "a", "endpoint_url": "http://127.0.0.1:9"}),
+        ({}, {}),
+    ],
+)
+def test_places_that_are_apart(first: dict[str, Any], second: dict[str, Any]) -> None:
+    assert troubles([home("web1", **first), home("web2", **second)]) == []
+
+
+def test_a_prefix_within_another_is_not_seen_from_there() -> None:
+    """What a store under `a` lists of the keys under `a/...` is no name of ours."""
+    name = "eternia_backup_20261122_220000.db"
+    assert parse_with_sidecar(name) is not None
+    assert parse_with_sidecar(f"b/{name}") is None
+    assert parse_with_sidecar(f"eternia_b/{name}") is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (seen(), seen()),
+        # Mounted in another place, or one of its directories.
+        (seen(), seen(path="/mnt/nas", mount="/mnt/nas")),
+        (seen(path="/backups/x"), seen(path="/mnt/x", mount="/mnt", root="/")),
+        (seen(path="/backups/x"), seen(path="/mnt", mount="/mnt", root="/x")),
+        (seen(path="/link", real="/backups/x"), seen(path="/backups/x")),
+    ],
+)
+def test_one_directory_of_a_network_filesystem_for_two(first: dict[str, Any], second: dict[str, Any]) -> None:
+    homes = [home("web1", path=first["path"], storage=first), home("web2", path=second["path"], storage=second)]
+    (told,) = troubles(homes)
+    assert told.startswith("web1 and web2 would share /")
+    assert " on nas:/export (nfs4), and each would prune" in told
+    assert f'for example storage_path: "{first["path"]}/{{{{ inventory_hostname }}}}".' in told
+
+
+@pytest.mark.parametrize(
+    "fstype", ["nfs", "nfs4", "cifs", "smb3", "ceph", "fuse.glusterfs", "fuse.sshfs", "9p", "ocfs2", "gfs2", "lustre"]
+)
+def test_filesystems_that_several_machines_have(fstype: str) -> None:
+    assert len(troubles([home("web1", storage=seen(fstype=fstype)), home("web2", storage=seen(fstype=fstype))])) == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (seen(path="/backups/a"), seen(path="/backups/b")),
+        (seen(), seen(source="nas:/other")),
+        (seen(fstype="ext4", source="/dev/sda1"), seen(fstype="ext4", source="/dev/sda1")),
+        ({}, seen()),
+    ],
+)
+def test_directories_that_are_apart(first: dict[str, Any], second: dict[str, Any]) -> None:
+    homes = [
+        home("web1", path=first.get("path", "/backups"), storage=first),
+        home("web2", path=second["path"], storage=second),
+    ]
+    assert troubles(homes) == []
+
+
+def test_two_names_of_one_machine() -> None:
+    (told,) = troubles([home("web1", on="10.0.0.5, port 22"), home("alias", on="10.0.0.5, port 22", path="/backups/")])
+    assert told.startswith("web1 and alias would share /backups on 10.0.0.5, port 22, and each would")
+    assert troubles([home("web1", on="x"), home("alias", on="x", path="/backups/alias")]) == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({}, "web1, port 22"),
+        ({"ansible_host": "10.0.0.5", "ansible_port": "2222"}, "10.0.0.5, port 2222"),
+        ({"ansible_connection": "local"}, "this machine"),
+        ({"ansible_host": "localhost"}, "this machine"),
+        ({"ansible_host": "127.0.0.1", "ansible_port": 22}, "this machine"),
+        # A virtual machine behind a port of this one.
+        ({"ansible_host": "127.0.0.1", "ansible_port": 2201}, "127.0.0.1, port 2201"),
+        ({"ansible_host": "localhost.example"}, "localhost.example, port 22"),
+    ],
+)
+def test_which_machine_a_host_is(variables: dict[str, Any], told: str) -> None:
+    assert machine("web1", variables) == told
+
+
+def test_a_directory_that_says_whose_it_is() -> None:
+    ours = {"environment": "production", "host": "web1", "storage_path": "/elsewhere"}
+    assert troubles([home("web1", storage=seen(claim=ours))]) == []
+    for theirs in ({**ours, "host": "web2"}, {**ours, "environment": "staging"}):
+        (told,) = troubles([home("web1", storage=seen(claim=theirs))])
+        assert told.startswith(
+            f"web1 would write to /backups, which belongs to host {theirs['host']} (environment {theirs['environment']}"
+        )
+        assert 'for example "/backups/{{ inventory_hostname }}". Only if' in told
+
+
+def test_a_thousand_hosts_in_one_place_are_one_sentence() -> None:
+    homes = [home(f"web{number}", prefix="shared") for number in range(1000)]
+    (told,) = troubles(homes)
+    assert told.startswith("web0, web1, web2, web3, web4 and 995 more would share s3://bucket/shared (AWS), and each")
