@@ -48,9 +48,10 @@ test: lint ## linters, then all tests, the modules against a real S3 server, and
 	@$(BIN)/pytest -n 2 --dist loadfile
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test
 
-test-hosts: $(VENV)/test ## a disaster on real hosts that are booted here; as root, and it says what else is missing
+test-hosts: $(VENV)/test ## a disaster, and jobs by cron and systemd, on real hosts that are booted here; as root, and it says what else is missing
 	@$(BIN)/python scripts/test_hosts.py check
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s disaster_recovery
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s schedule
 
 test-pythons: $(VENV)/test ## the tests on the oldest and the newest Python that are installed
 	@$(BIN)/python scripts/test_pythons.py
