@@ -37,10 +37,12 @@ EXPECTED = {
     ".venv/bin/python scripts/restore_backup.py download latest --to .dev": "eternia_backup_",
     ".venv/bin/python scripts/restore_backup.py restore latest --check": "eternia_backup_",
     ".venv/bin/ansible-playbook playbooks/restore_drill.yml": "DRILLED: eternia-dev",
-    # There is no such host here: what can be run of it is that Ansible finds the play and the host.
+    # There is no such host here: what can be run of them is that Ansible finds the play and the host.
+    ".venv/bin/ansible-playbook -i inventories/production playbooks/schedule.yml": "eternia-production",
     ".venv/bin/ansible-playbook -i inventories/production playbooks/backup.yml": "eternia-production",
 }
 INSTEAD = {
+    ".venv/bin/ansible-playbook -i inventories/production playbooks/schedule.yml": " --list-hosts",
     ".venv/bin/ansible-playbook -i inventories/production playbooks/backup.yml": " --list-hosts",
 }
 # The command that runs this test.
