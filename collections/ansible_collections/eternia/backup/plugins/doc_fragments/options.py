@@ -19,7 +19,8 @@ options:
       - C(frequency) (V(hourly), V(daily), V(weekly) or V(monthly), default V(daily)).
       - C(source) (V(auto), V(database) or V(state), default V(auto)), C(database_path) (default C(data/eternia.db)) and
         C(state_path) (default C(logs/state_snapshot.json)) say what is protected.
-      - C(storage_path) (default C(backups/) and the environment) is the directory of the local store.
+      - C(storage_path) (default C(backups/) and the environment) is the directory of the local store. Where
+        C(storage_mount) is given, nothing is written there while that is not mounted.
       - C(retention_days) (default V(30), V(0) keeps for ever), C(retention) (a block of C(keep_last), C(keep_hourly),
         C(keep_daily), C(keep_weekly), C(keep_monthly), C(keep_yearly)) and C(minimum_kept) (default V(3)) say how long
         backups are kept. A backup stays when any of them keeps it. Where C(retention) is given and C(retention_days)
@@ -29,6 +30,9 @@ options:
         C(prefix) (default the environment), C(endpoint_url), C(storage_class), C(sse) (V(AES256) or V(aws:kms)),
         C(kms_key_id), C(checksum) (V(auto), V(crc64nvme), V(sha256) or V(md5), default V(auto)) and
         C(credentials_file).
+      - C(report) is a block of C(log_file), C(metrics_file), C(ping_url), C(failure_command) (a list) and
+        C(failure_webhook). It is for what C(eternia-backup) does on the host by itself; a module checks it and tells
+        nobody.
     type: dict
     required: true
   environment:

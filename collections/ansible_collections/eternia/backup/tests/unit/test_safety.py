@@ -63,3 +63,12 @@ def test_a_backup_that_cannot_settle_a_restore_keeps_prune_from_removing(config)
     with pytest.raises(EngineError, match="cannot be read"):
         backup.run(config, clock=clock(1))
     assert "failed" in (record.trouble(config.storage_path) or "")
+
+
+def test_latest_is_found_where_the_clock_was_lost_too(config):
+    backup.run(config, clock=clock())
+    backup.run(config, clock=clock(24))
+    found = selection.find(config, "latest", now=NOON.replace(year=1970))
+    assert found.candidates[0].title == "eternia_backup_20261123_120000.db"
+    (warning,) = found.warnings
+    assert warning.startswith("The clock says 1970-11-22T12:00:00Z, and is wrong: no backup is passed over")

@@ -21,14 +21,12 @@ from pathlib import Path
 from types import FrameType
 
 from . import cli_log, cli_parser, config_file, exit_code, log
-from .cli_output import flagged, say, tell
+from .cli_output import flagged, tell
 from .cli_parser import Origin
 from .config import Config
 from .errors import EngineError, HeldError, Stopped
 from .exit_code import ExitCode
 
-# As a monitoring system wants it: see health.Level.
-_UNKNOWN = 3
 _MANAGED = ("run", "prune", "hold", "release", "status")
 
 
@@ -71,8 +69,9 @@ def main(arguments: Sequence[str] | None = None, origin: Origin = FILE, *, prog:
         return ExitCode.FAILED
     except (EngineError, OSError) as exc:
         if args.command == "status":
-            say(f"UNKNOWN: {exc}")
-            return _UNKNOWN
+            from . import cli_status
+
+            return cli_status.unknown(exc, args)
         if not isinstance(exc, EngineError):
             raise
         tell(f"{prog}: {flagged(str(exc), args.again)}")

@@ -40,6 +40,15 @@ def run(config: Config, args: argparse.Namespace) -> Level:
     return level
 
 
+def unknown(error: Exception, args: argparse.Namespace) -> Level:
+    """Say that nobody knows how things stand, and why."""
+    trouble = Trouble(Level.UNKNOWN, str(error))
+    told = {"level": trouble.level.name, "message": trouble.message}
+    fields = {"status": trouble.level.name, "code": int(trouble.level), "troubles": [told]}
+    say(json.dumps(fields, indent=2) if args.json else f"{trouble.level.name}: {trouble.message}")
+    return trouble.level
+
+
 def _told(config: Config, found: Status, level: Level, troubles: Sequence[Trouble], now: datetime) -> Iterator[str]:
     yield from report.measured(config, found, now)
     if level is not Level.OK:

@@ -9,10 +9,10 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
-from . import catalog, names
+from . import catalog, clock, names
 from .catalog import VERIFIED, Backup
 from .config import Config
 from .errors import ConfigError, NotFoundError, StoreError
@@ -30,6 +30,8 @@ LATEST = "latest"
 LIST = "List the backups."
 
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT.*")
+# After every backup.
+_LAST = datetime.max.replace(tzinfo=timezone.utc)
 _S3 = re.compile(r"s3://([^/]+)/(?:(.+)/)?([^/]+)")
 
 
@@ -67,9 +69,9 @@ def find(config: Config, wanted: str, *, now: datetime) -> Selection:
     known because a store cannot be listed.
     """
     if wanted == LATEST:
-        return _newest(config, now, now, f"{LATEST} means a verified backup, and there is none")
+        return _newest(config, _LAST, now, f"{LATEST} means a verified backup, and there is none")
     if _INSTANT.match(wanted):
-        return _newest(config, min(_instant(wanted), now), now, f"there is no verified backup from {wanted} or before")
+        return _newest(config, _instant(wanted), now, f"there is no verified backup from {wanted} or before")
     if wanted.startswith("s3://"):
         return _at_key(config, wanted)
     if os.path.isabs(wanted):
@@ -97,7 +99,11 @@ def _newest(config: Config, until: datetime, now: datetime, otherwise: str) -> S
     verified = [one for one in backups if one.status == VERIFIED]
     kind = kind_of_host(config, verified)
     ours = [one for one in verified if one.name.kind == kind]
-    old_enough = [one for one in ours if one.name.created_at <= until]
+    if not clock.is_possible(now):
+        # Whoever lost everything may have lost the time as well; what was verified is no worse for that.
+        found.warnings.append(f"The clock says {names.iso(now)}, and is wrong: no backup is passed over for its time.")
+        now = _LAST
+    old_enough = [one for one in ours if one.name.created_at <= min(until, now)]
     if any(one.name.created_at > now for one in ours):
         found.warnings.append(
             f"The clock says {names.iso(now)}, and {ours[0].name} is later: it is passed over. Check the clock, or ask "
