@@ -14,7 +14,7 @@ from datetime import timedelta
 
 import pytest
 from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, gate, restore, swap
-from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import LockedError, NameTakenError
+from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import LockedError, TargetError
 from ansible_collections.eternia.backup.tests.unit.builders import (
     NOON,
     SetClock,
@@ -159,7 +159,7 @@ def test_what_appears_where_nothing_was_is_not_replaced(config, monkeypatch):
         commit(*arguments)
 
     monkeypatch.setattr(swap, "commit", with_visitor)
-    with pytest.raises(NameTakenError):
+    with pytest.raises(TargetError, match="was replaced or written to by somebody"):
         restore.run(config, restore.Request(), clock=clock(1))
     assert config.database_path.read_bytes() == b"somebody's"
 

@@ -10,7 +10,6 @@ kernel goes on without asking.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 import struct
@@ -21,7 +20,7 @@ from io import FileIO
 from pathlib import Path
 
 # From <linux/fanotify.h> and <fcntl.h>; the same on every architecture.
-_CLASS_CONTENT, _CLOEXEC, _NONBLOCK = 0x4, 0x1, 0x2
+_CLASS_CONTENT, _CLOEXEC, _NONBLOCK, _UNLIMITED_QUEUE = 0x4, 0x1, 0x2, 0x10
 _MARK_ADD, _MARK_FLUSH = 0x1, 0x80
 _OPEN_PERM = 0x10000
 _AT_FDCWD = -100
@@ -43,27 +42,38 @@ def shut(*paths: Path) -> Iterator[bool]:
             queue = _open()
             stack.callback(os.close, queue)
             for path in paths:
-                _call("fanotify_mark", queue, _MARK_ADD, ctypes.c_uint64(_OPEN_PERM), _AT_FDCWD, bytes(path))
-        except (OSError, AttributeError):
+                _mark(queue, _MARK_ADD, _OPEN_PERM, bytes(path))
+            wake, woken = os.pipe()
+            stack.callback(os.close, wake)
+            closing = stack.enter_context(ExitStack())
+            closing.callback(os.close, woken)
+            answering = threading.Thread(target=_answer, args=(queue, wake), daemon=True)
+            answering.start()
+        except (OSError, AttributeError, ImportError, RuntimeError):
             stack.close()
             yield False
             return
-        wake, woken = os.pipe()
-        stack.callback(os.close, wake)
-        answering = threading.Thread(target=_answer, args=(queue, wake), daemon=True)
-        answering.start()
         # In this order: the answering ends, then what it reads from is closed.
         stack.callback(answering.join)
-        stack.callback(os.close, woken)
+        stack.callback(closing.close)
         yield True
 
 
 def _open() -> int:
-    flags = _CLASS_CONTENT | _CLOEXEC | _NONBLOCK
+    flags = _CLASS_CONTENT | _CLOEXEC | _NONBLOCK | _UNLIMITED_QUEUE
     return _call("fanotify_init", flags, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_LARGEFILE", 0))
 
 
+def _mark(queue: int, action: int, mask: int, path: bytes | None) -> None:
+    import ctypes
+
+    _call("fanotify_mark", queue, action, ctypes.c_uint64(mask), _AT_FDCWD, path)
+
+
 def _call(name: str, *arguments: object) -> int:
+    # Some Pythons are built without it.
+    import ctypes
+
     result: int = getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments)
     if result < 0:
         number = ctypes.get_errno()
@@ -73,26 +83,38 @@ def _call(name: str, *arguments: object) -> int:
 
 def _answer(queue: int, wake: int) -> None:
     """Answer until `wake` is closed at its other end; then refuse who still waits."""
-    try:
-        while True:
-            ready, _writable, _exceptional = select.select([queue, wake], [], [])
-            if queue in ready:
-                _refuse_waiting(queue)
-            if wake in ready:
-                break
-    finally:
-        # Whoever waits here came while the gate was shut: he may have found the old file.
-        with suppress(OSError):
-            _call("fanotify_mark", queue, _MARK_FLUSH, ctypes.c_uint64(0), _AT_FDCWD, None)
-        _refuse_waiting(queue)
-
-
-def _refuse_waiting(queue: int) -> None:
+    waiting = select.poll()
+    waiting.register(queue, select.POLLIN)
+    waiting.register(wake, select.POLLIN)
     with FileIO(queue, "r+", closefd=False) as stream:
-        while events := stream.read(4096):
-            while events:
-                length, _version, _reserved, _own, _mask, descriptor, pid = _EVENT.unpack_from(events)
-                events = events[length:]
-                if descriptor >= 0:
-                    stream.write(_ANSWER.pack(descriptor, _ALLOW if pid == os.getpid() else _DENY))
-                    os.close(descriptor)
+        # Some of those who wait in each round: there may be no end of them while the gate is shut.
+        while wake not in (descriptor for descriptor, _event in waiting.poll()):
+            _answer_some(stream)
+        # Whoever waits now came while it was: he may have found the old file. Nobody new is asked about.
+        with suppress(OSError):
+            _mark(queue, _MARK_FLUSH, 0, None)
+        while _answer_some(stream):
+            pass
+
+
+def _answer_some(stream: FileIO) -> bool:
+    """Answer those who wait, as many as the kernel tells of at once; False where nobody does."""
+    try:
+        events = stream.read(4096)
+    except OSError:
+        # Who could not be told of, for want of a descriptor, was refused by the kernel.
+        return True
+    if not events:
+        return False
+    while events:
+        length, _version, _reserved, _own, _kind, descriptor, pid = _EVENT.unpack_from(events)
+        events = events[length:]
+        if descriptor >= 0:
+            try:
+                stream.write(_ANSWER.pack(descriptor, _ALLOW if pid == os.getpid() else _DENY))
+            except OSError:
+                # He is gone.
+                pass
+            finally:
+                os.close(descriptor)
+    return True

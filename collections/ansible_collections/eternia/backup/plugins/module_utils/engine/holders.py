@@ -71,7 +71,8 @@ def _number(facts: os.stat_result) -> tuple[int, int]:
 
 def _find(target: Target, wanted: Mapping[tuple[int, int], str]) -> list[Holder]:
     # What was deleted under an application has no name to ask for: the kernel remembers the one that it had.
-    deleted = {f"{target.beside(suffix)} (deleted)" for suffix in target.suffixes}
+    deleted = {f"{target.beside(suffix).name} (deleted)" for suffix in target.suffixes}
+    device = target.real.parent.stat().st_dev if target.real.parent.exists() else None
     found: dict[int, Holder] = {}
     for pid, descriptor in _descriptors():
         try:
@@ -79,7 +80,9 @@ def _find(target: Target, wanted: Mapping[tuple[int, int], str]) -> list[Holder]
             path = wanted.get(_number(facts))
             if path is None and facts.st_nlink == 0:
                 link = os.readlink(descriptor)
-                path = link if link in deleted else None
+                # In a container, the directory has another path.
+                is_here = Path(link).parent == target.real.parent or (facts.st_dev == device and _sees_other_paths(pid))
+                path = link if is_here and Path(link).name in deleted else None
         except OSError:
             # It was closed meanwhile.
             continue
@@ -122,7 +125,13 @@ def kept_out_of(kind: Kind, path: Path) -> Iterator[bool]:
     except OSError as exc:
         raise TargetError(f"{path} cannot be opened: {files.reason(exc)}. Run as its owner, or as root.") from exc
     try:
-        yield _lock(descriptor, fcntl.F_OFD_SETLK)
+        try:
+            is_locked = _lock(descriptor, fcntl.F_OFD_SETLK)
+        except OSError as exc:
+            raise TargetError(
+                f"{path} cannot be locked: {files.reason(exc)}. Move the data to a filesystem that has locks."
+            ) from exc
+        yield is_locked
     finally:
         os.close(descriptor)
 
@@ -152,7 +161,7 @@ def _by_lock(target: Target) -> list[Holder]:
 def _lock(descriptor: int, command: int) -> bool:
     try:
         fcntl.fcntl(descriptor, command, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _PENDING, _BYTES, 0))
-    except OSError:
+    except (BlockingIOError, PermissionError):
         return False
     return True
 
@@ -167,6 +176,10 @@ def _descriptors() -> Iterator[tuple[int, str]]:
                 # It ended, or it is another user's.
                 continue
             yield from ((int(entry), f"/proc/{entry}/fd/{number}") for number in numbers)
+
+
+def _sees_other_paths(pid: int) -> bool:
+    return os.readlink(f"/proc/{pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt")
 
 
 def _command(pid: int) -> str:

@@ -69,6 +69,11 @@ def _listed(fstab: Path) -> list[Path]:
     return sorted(point for point in points if point.is_absolute() and point != Path("/"))
 
 
+def is_mounted(point: Path) -> bool:
+    """Whether something is mounted right there."""
+    return _is_mounted(point, _MOUNTS)
+
+
 def _is_mounted(point: Path, mounts: Path) -> bool:
     real = Path(os.path.realpath(point))
     types = _mounted(mounts)

@@ -50,7 +50,9 @@ def place(target: Target, staged: Staged, *, kept: Kept, keeping: Path, outcome:
                 with suppress(OSError):
                     safety.detach(kept)
             # With both locks still: nobody has written to what was put there.
-            swap.take_back(target, journal)
+            message = swap.take_back(target, journal)
+            if not swap.is_back(target, journal):
+                raise TargetError(f"{message} Stop whoever writes there, look at the data, then run again.") from exc
             if isinstance(exc, EngineError):
                 raise
             raise TargetError(

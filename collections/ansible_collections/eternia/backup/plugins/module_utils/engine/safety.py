@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from contextlib import closing, suppress
@@ -16,7 +17,8 @@ from . import catalog, digest, files, log, names, sqlite, verify
 from .clock import Clock
 from .config import Config
 from .current import Judged
-from .errors import DamagedError, LockedError, SourceError, StoreError
+from .errors import DamagedError, LockedError, SourceError, StoreError, TargetError
+from .identity import Identity
 from .manifest import Manifest, Verified
 from .names import DATABASE, BackupName
 from .pin import StirredError, pinned
@@ -56,8 +58,20 @@ def fold(target: Target, level: str, judged: Judged | None) -> dict[str, Any] | 
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return None if _has_log(target) else found
     except (SourceError, DamagedError, sqlite3.Error, OSError) as exc:
+        if _may_pass(exc):
+            raise TargetError(
+                f"{target.path} cannot be brought into one file, with its log: {exc}. Nothing was changed. Free some "
+                "space there, or stop who has it locked, then run again."
+            ) from exc
         log.warning(f"{target.path} is not sound ({exc}); it is kept byte for byte.", log.RECOVERY)
         return None
+
+
+def _may_pass(exc: Exception) -> bool:
+    """Whether it says nothing about the database: then it may be sound, and its log must not be parted from it."""
+    return getattr(exc, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(
+        words in str(exc) for words in ("database or disk is full", "database is locked", "is locked: another process")
+    )
 
 
 def _roll_back(target: Target, level: str) -> None:
@@ -193,7 +207,11 @@ def _prepare_sound(
     clock: Clock,
 ) -> Kept:
     staged = staging / str(name)
-    linked = files.link_or_copy(target.real, staged)
+    old = Identity.of(target.real)
+    # A file that another name leads to may be written to by that name.
+    linked = target.real.stat().st_nlink == 1 and files.link_or_copy(target.real, staged)
+    if not linked and not staged.exists():
+        files.copy_file(target.real, staged)
     if linked and judged is not None and judged.holds(target):
         proof = judged.proof
     else:
@@ -213,16 +231,34 @@ def _prepare_sound(
     )
     files.write_new(staging / f"{name}{names.MANIFEST_SUFFIX}", manifest.to_json())
     place = store.path / str(name)
-    return Kept(place, {"": place}, linked=linked, sound=True)
+    return Kept(place, {"": place}, linked=linked, sound=True, old=Identity.of(staged) if linked else old)
 
 
 def _prepare_raw(target: Target, place: Path, staged: Path) -> Kept:
     staged.mkdir(mode=0o700)
     present = target.present()
-    linked = [files.link_or_copy(target.beside(suffix), staged / target.beside(suffix).name) for suffix in present]
+    linked = [_keep_raw(target.beside(suffix), staged, alone=len(present) == 1) for suffix in present]
     files.fsync_path(staged)
     kept = {suffix: place / target.beside(suffix).name for suffix in present}
-    return Kept(place, kept, linked=all(linked), sound=False)
+    old = Identity.from_stat(present[""]) if "" in present else None
+    return Kept(place, kept, linked=all(linked), sound=False, old=old)
+
+
+def _keep_raw(path: Path, directory: Path, *, alone: bool) -> bool:
+    """Keep a file as it is; True where that is by a second name.
+
+    One that has a log is copied while there is room: whoever goes on without the log would change what was kept.
+    """
+    kept = directory / path.name
+    if not alone:
+        try:
+            files.copy_file(path, kept)
+            return False
+        except OSError as exc:
+            kept.unlink(missing_ok=True)
+            if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+    return files.link_or_copy(path, kept)
 
 
 def _free_name(store: LocalStore, target: Target, clock: Clock) -> BackupName:

@@ -35,12 +35,14 @@ class Kept:
     """What was at the target, kept in `place`: the files by their suffix. `linked` ones are the live files themselves.
 
     Nothing was there where `files` is empty. `sound` means one whole database or state, with its manifest beside it.
+    `old` is which file was kept, None where nothing was there.
     """
 
     place: Path | None
     files: Mapping[str, Path]
     linked: bool
     sound: bool
+    old: Identity | None = None
 
 
 def begin(target: Target, staged: Path, *, backup: str, kept: Kept) -> Journal:
@@ -53,10 +55,11 @@ def begin(target: Target, staged: Path, *, backup: str, kept: Kept) -> Journal:
         backup=backup,
         new=Identity.of(staged),
         beside={suffix: Identity.of(path) for suffix, path in _companions(target) if path.exists()},
-        old=Identity.of(target.real) if target.real.exists() else None,
+        old=kept.old,
         kept={suffix: str(path) for suffix, path in kept.files.items()},
         place=None if kept.place is None else str(kept.place),
     )
+    require_unchanged(target, journal)
     try:
         journals.write(target, journal)
     except OSError as exc:
@@ -87,6 +90,8 @@ def commit(target: Target, staged: Path, journal: Journal) -> None:
             os.replace(target.beside(suffix), target.staging / f"{_OLD}{suffix}")
     files.fsync_path(target.staging)
     files.fsync_path(target.real.parent)
+    # A rename asks nobody, neither a lock nor the gate. This is as late as can be asked.
+    require_unchanged(target, journal)
     if journal.old is None:
         files.commit(staged, target.real)
     else:
@@ -140,7 +145,10 @@ def settle(target: Target) -> str | None:
         return None
     if _is_done(target, journal):
         message = f"The restore of {journal.backup} into {target.path} had been cut off; it is finished now."
-        _clear(target, finish=_is_untouched(target, journal))
+        finish = _is_untouched(target, journal)
+        if finish and journal.beside:
+            holders.require_none(target)
+        _clear(target, finish=finish)
     elif _is_untouched(target, journal):
         holders.require_none(target)
         with holders.kept_out(target):
@@ -151,12 +159,17 @@ def settle(target: Target) -> str | None:
     return message
 
 
-def tidy(target: Target) -> None:
-    """Settle and clear what an earlier restore left beside a target. Raises LockedError, StoreError, TargetError."""
-    if os.path.lexists(target.staging):
-        with lock.held_target(target.real):
-            settle(target)
-            _clear(target, finish=False)
+def tidy(target: Target) -> str | None:
+    """Settle and clear what an earlier restore left beside a target; what `settle` says.
+
+    Raises LockedError, StoreError, TargetError.
+    """
+    if not os.path.lexists(target.staging):
+        return None
+    with lock.held_target(target.real):
+        message = settle(target)
+        _clear(target, finish=False)
+        return message
 
 
 def discard(target: Target) -> None:
@@ -178,10 +191,12 @@ def take_back(target: Target, journal: Journal, *, sure: bool = True) -> str:
             is_as_before = not os.path.lexists(target.real)
         else:
             is_as_before = target.real.exists() and Identity.of(target.real) == journal.old
+        if is_as_before:
+            _put_companions_back(target)
+            # Where somebody has a log of his own in its place, he went on without what that one held.
+            is_as_before = not _lacks_its_log(target)
         if is_as_before or (not is_raw and _is(target.real, journal.old)):
             # Whoever went on with a sound database meanwhile went on with all of it.
-            if is_as_before:
-                _put_companions_back(target)
             _forget_links(target, journal)
             message = f"The restore of {journal.backup} into {target.path} was taken back: all is as it was before."
         else:
@@ -228,6 +243,15 @@ def _put_companions_back(target: Target) -> None:
             with suppress(FileNotFoundError):
                 os.replace(target.staging / f"{_OLD}{suffix}", target.beside(suffix))
     files.fsync_path(target.real.parent)
+
+
+def _lacks_its_log(target: Target) -> bool:
+    return any((target.staging / f"{_OLD}{suffix}").exists() for suffix in ("-wal", "-journal"))
+
+
+def is_back(target: Target, journal: Journal) -> bool:
+    """Whether what was there is there."""
+    return not os.path.lexists(target.real) if journal.old is None else _is(target.real, journal.old)
 
 
 def _forget_links(target: Target, journal: Journal) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from . import files
+from . import files, mounts
 from .config import Config
 from .errors import TargetError
 from .names import DATABASE, STATE, Kind
@@ -75,6 +75,11 @@ def require_replaceable(target: Target) -> None:
                 f"{target.beside(suffix)} is {files.kind_of(facts.st_mode)}, not a file. Look at it; move it away, or "
                 f"correct {target.kind}_path."
             )
+    if mounts.is_mounted(target.real):
+        raise TargetError(
+            f"{target.real} is itself a mount, as a container makes of a single file: nothing can be renamed onto it. "
+            "Mount its directory instead, or restore where it is mounted from."
+        )
     files.require_usable(target.real.parent, of=f"{target.kind}_path")
 
 
