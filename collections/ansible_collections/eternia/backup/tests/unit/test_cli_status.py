@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from ansible_collections.eternia.backup.plugins.module_utils.engine import hold, lock, names
+from ansible_collections.eternia.backup.plugins.module_utils.engine import hold, lock, names, status
 from ansible_collections.eternia.backup.tests.unit.command_line import cut_off
 
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
@@ -205,6 +206,25 @@ def test_json_says_everything_that_the_text_says(host, arrange, code):
     assert [words for words in known if words and words not in out] == []
     for store in fields["stores"]:
         assert f"  {store['name']:<9} {store['kept']} backup" in out
+
+
+@pytest.mark.parametrize("arrange", [no_configuration, wrong_configuration])
+def test_json_says_also_that_nothing_is_known(host, arrange):
+    arrange(host)
+    code, out, err = host.type("status", "--json")
+    fields = json.loads(out)
+    assert (code, err, fields["status"], fields["code"]) == (UNKNOWN, "", "UNKNOWN", UNKNOWN)
+    assert f"UNKNOWN: {fields['troubles'][0]['message']}\n" == host.type("status")[1]
+
+
+def test_a_disk_that_cannot_read_is_no_reason_to_fall_silent(host, monkeypatch):
+    def broken(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    host.back_up()
+    monkeypatch.setattr(status.target, "both", broken)
+    code, out, err = host.type("status")
+    assert (code, out, err) == (UNKNOWN, "UNKNOWN: [Errno 5] Input/output error\n", "")
 
 
 @pytest.mark.parametrize(("age", "code"), [("7200", OK), ("2h", OK), ("120m", OK), ("59m", CRITICAL), ("1", CRITICAL)])

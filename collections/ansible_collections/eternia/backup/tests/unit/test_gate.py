@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import timedelta
 
 import pytest
@@ -196,3 +197,31 @@ def test_restores_under_applications_that_come_and_go_are_done_or_refused_and_mi
     assert query(config.database_path, "PRAGMA integrity_check") == [("ok",)]
     ((generation,),) = query(config.database_path, "SELECT generation FROM generations")
     assert query(config.database_path, "SELECT DISTINCT generation FROM notes") in ([], [(generation,)])
+
+
+def test_it_ends_however_many_knock(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"inside")
+    program = "import sys\nwhile True:\n    try: open(sys.argv[1]).close()\n    except OSError: pass"
+    knocking = [subprocess.Popen([sys.executable, "-c", program, str(path)]) for _ in range(16)]
+    try:
+        time.sleep(1)
+        with gate.shut(path):
+            started = time.monotonic()
+        assert time.monotonic() - started < 10
+    finally:
+        for process in knocking:
+            process.kill()
+            process.wait()
+
+
+def test_it_is_shut_beyond_a_thousand_descriptors(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"inside")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    with ExitStack() as opened_files:
+        for _ in range(1100):
+            opened_files.enter_context(path.open())
+        with gate.shut(path) as is_shut:
+            assert is_shut
+            assert "Operation not permitted" in opened(path).stderr

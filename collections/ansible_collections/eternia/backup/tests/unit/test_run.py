@@ -108,6 +108,7 @@ def manifest(config):
 
 
 def test_the_command_and_the_module_write_the_same_manifest(base):
+    pytest.importorskip("ansible", reason="there is no Ansible for this Python, so no module runs here")
     config = configuration(base)
     block = {"storage_path": "by-module"}
     module_args = {"config": block, "environment": "staging", "base_dir": str(base), "host": "web1"}
