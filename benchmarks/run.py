@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from . import listing, machine, memory, report, restore, retention, scale, speed, startup, waits
+from . import listing, machine, memory, playbook, report, restore, retention, scale, speed, startup, waits
 from .options import Options, from_environment
 from .report import Figure
 from .scene import NoRoomError, Scene
@@ -60,6 +60,7 @@ def _figures(folder: Path, options: Options) -> Iterator[Figure]:
     yield retention.measure(options)
     yield startup.measure(folder / "startup", options)
     yield scale.measure(folder / "fleet", options)
+    yield playbook.measure(folder / "playbook", options)
     scene = Scene(folder / "small", options.mib)
     figure, ours = speed.measure(scene, options)
     yield figure

@@ -71,6 +71,7 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
     command("check", check, "say what this machine lacks for it")
     command("up", up, "boot hosts, new ones on an empty disk").add_argument("names", nargs="+", metavar="NAME")
     command("reset", reset, "lose a host with its disk, and boot an empty one in its place").add_argument("name")
+    command("crash", crash, "cut a host's power, and boot it again on its disk").add_argument("name")
     command("down", down, "end the hosts and the store and remove all they kept; the root and the wheels stay")
     command("store", store, "start or stop the S3 store; what it holds is kept").add_argument(
         "wanted", choices=["up", "down"]
@@ -100,18 +101,27 @@ def up(options: argparse.Namespace) -> None:
 
 
 def reset(options: argparse.Namespace) -> None:
+    boot_again(options.name, keep_disk=False)
+
+
+def crash(options: argparse.Namespace) -> None:
+    boot_again(options.name, keep_disk=True)
+
+
+def boot_again(name: str, *, keep_disk: bool) -> None:
     with locked():
         state = read_state()
-        if not state or options.name not in state["hosts"]:
-            raise ServicesError(f"There is no host {options.name} to lose. Boot it: test_hosts.py up {options.name}")
-        root, machine = roots.make(HOME), machine_in(state, options.name)
+        if not state or name not in state["hosts"]:
+            raise ServicesError(f"There is no host {name} to lose. Boot it: test_hosts.py up {name}")
+        root, machine = roots.make(HOME), machine_in(state, name)
         started = time.monotonic()
-        # As a fire would: nothing is asked to stop.
+        # As a fire or a power cut would: nothing is asked to stop.
         groups.end([machine.group], patience=0)
         machines.close_connection(HOME, machine.name)
-        machines.remove(machine.directory)
+        if not keep_disk:
+            machines.remove(machine.directory)
         boot(machine, state, root)
-        wait_until_up(machine, "lost, and booted on an empty disk", started)
+        wait_until_up(machine, f"lost, and booted on {'its' if keep_disk else 'an empty'} disk", started)
 
 
 def boot(machine: Machine, state: dict[str, Any], root: Path) -> bool:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What this machine must have before hosts can be booted on it."""
+"""What this machine must have before hosts can be booted and tested on it."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ PROGRAMS = {
     "unshare": "util-linux",
     "setpriv": "util-linux",
     "mount": "mount",
+    # What reads the metrics that the hosts write.
+    "promtool": "prometheus",
 }
 # What the kernel must do, each tried in a namespace that ends with the trial.
 TRIALS = {

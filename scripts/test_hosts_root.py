@@ -26,6 +26,8 @@ RECIPE: dict[str, Any] = {
         *("python3", "systemd", "systemd-sysv", "dbus", "cron", "openssh-server", "iproute2", "sudo", "procps"),
         # What the manual way of docs/disaster-recovery.md needs: tools of Debian, none of ours.
         *("sqlite3", "zstd"),
+        # The hosts share this machine's clock: a daemon that is to see another time runs under it.
+        "faketime",
     ],
     "wanted": {"systemd-networkd.service": "multi-user.target"},
     # They would look for a mirror at a time of their own.

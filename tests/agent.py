@@ -28,14 +28,13 @@ PLAYS = {
   gather_facts: false
   roles: [eternia.backup.agent]
 """,
-    # What every playbook does, and a module that needs boto3.
+    # A module that needs boto3, told of the agent as every playbook tells it.
     "use": """
 - hosts: all
   gather_facts: false
   tasks:
-    - import_tasks: "{{ collection }}/playbooks/tasks/use_agent.yml"
-    - debug: {msg: "{{ inventory_hostname }} uses {{ ansible_python_interpreter }}"}
     - eternia.backup.eternia_backup_info:
+        agent_path: "{{ agent_path }}"
         environment: staging
         base_dir: /nowhere
         config: {cloud_backup: {enabled: true, bucket: b12}}

@@ -188,10 +188,8 @@ def test_a_configuration_with_s3_needs_a_boto3(agents: Agents, tmp_path: Path) -
 def test_the_playbooks_run_the_modules_under_it(agents: Agents) -> None:
     python = agents.directory / "steady/opt/current/bin/python"
     agents.add("bare-host")
-    variable = f"collection={agents.collection}"
-    output = agents.succeed("steady,bare-host", "-e", variable, play="use", ANSIBLE_CALLBACK_RESULT_FORMAT="json")
-    assert f"steady uses {python}" in output
-    assert f"bare-host uses {sys.executable}" in output
+    output = agents.succeed("steady,bare-host", play="use", ANSIBLE_CALLBACK_RESULT_FORMAT="json")
+    assert f"boto3, which {sys.executable} cannot import" not in output
     assert f"S3 needs the Python library boto3, which {python} cannot import" in output
     assert "apply the role eternia.backup.agent to this host" in output
 

@@ -17,76 +17,29 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from development import CHECKOUT, Checkout
-from test_dev_services import ask
+from development import CHECKOUT, DEV_SERVICES, Checkout
+from recovery import PLAYBOOK, RUNBOOK, Site
 
-PLAYBOOK = [str(Path(sys.executable).with_name("ansible-playbook"))]
-RUNBOOK = "playbooks/disaster_recovery.yml"
+# For every Python that an Ansible here starts: kills the process that is about to give a file the name in $KILL_NAMING.
+KILL_NAMING = """
+import os, signal, sys
 
+def watch(event, arguments):
+    if event in ("os.rename", "os.link") and os.fspath(arguments[1]) == os.environ.get("KILL_NAMING"):
+        os.kill(os.getpid(), signal.SIGKILL)
 
-class Site:
-    """A home with the sample application running in it, and one backup."""
-
-    def __init__(self, services: Checkout) -> None:
-        self.services = services
-        self.home = services.home
-        self.database = services.home / "data/eternia.db"
-        self.backups = services.home / "backups/development"
-        self.environment = {
-            **os.environ,
-            "ETERNIA_HOME": str(services.home),
-            "ETERNIA_S3_PORT": str(services.s3_port),
-            "ETERNIA_APP_PORT": str(services.app_port),
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{services.s3_port}",
-        }
-
-    def play(self, playbook: str, *options: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*PLAYBOOK, playbook, *options],
-            cwd=CHECKOUT,
-            env=self.environment,
-            text=True,
-            capture_output=True,
-            timeout=300,
-        )
-
-    def succeed(self, *options: str) -> str:
-        result = self.play(RUNBOOK, *options)
-        assert result.returncode == 0, result.stdout + result.stderr
-        return result.stdout
-
-    def fail(self, *options: str) -> str:
-        result = self.play(RUNBOOK, *options)
-        assert result.returncode == 2, result.stdout + result.stderr
-        return " ".join((result.stdout + result.stderr).split())
-
-    def back_up(self) -> str:
-        result = self.play("playbooks/backup.yml")
-        assert result.returncode == 0, result.stdout + result.stderr
-        return max(path.name for path in self.backups.glob("eternia_backup_*.db"))
-
-    def lose(self) -> None:
-        for path in self.database.parent.glob("eternia.db*"):
-            path.unlink()
-
-    def health(self) -> str:
-        with contextlib.suppress(OSError):
-            return str(ask(self.services.app_port, "GET /health")["status"])
-        return ""
-
-    def saves(self, path: Path | None = None) -> set[int]:
-        with contextlib.closing(sqlite3.connect(f"file:{path or self.database}?mode=ro", uri=True)) as connection:
-            return {number for (number,) in connection.execute("SELECT id FROM state")}
-
-    def evidence(self) -> dict[str, Any]:
-        path = max((self.home / "reports").glob("disaster_recovery_*.json"))
-        assert path.stat().st_mode & 0o777 == 0o600
-        assert path.with_suffix(".txt").exists()
-        found: dict[str, Any] = json.loads(path.read_text())
-        return found
+sys.addaudithook(watch)
+"""
+# Python -c this DATABASE COMMAND...: an application that loses something while it starts.
+LOSE_ROWS = """
+import os, sqlite3, sys
+with sqlite3.connect(sys.argv[1]) as connection:
+    connection.execute("DELETE FROM discoveries")
+connection.close()
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 @pytest.fixture
@@ -115,6 +68,8 @@ def test_data_that_was_deleted_under_the_application_comes_back(site: Site) -> N
     assert (evidence["result"], evidence["backup"], evidence["safety_backup"]) == ("restored", name, None)
     assert evidence["rows_after"]["state"] == len(in_backup(site, name))
     assert 0 < evidence["downtime_seconds"] <= evidence["rto_seconds"] < evidence["seconds"]
+    assert sum(step["seconds"] for step in evidence["steps"]) == pytest.approx(evidence["seconds"], abs=0.1)
+    assert re.search(rf"backup +{name}, \d+\.\d MB\n", output)
     steps = [step["step"] for step in evidence["steps"]]
     assert steps == [
         *("preflight", "hold", "fetch and prove", "stop", "restore", "start", "become healthy", "prove", "release")
@@ -151,6 +106,29 @@ def test_an_application_that_does_not_become_healthy_gets_its_own_data_back(site
     assert Path(evidence["safety_backup"]).exists()
 
 
+def test_what_an_application_lost_while_it_started_is_the_reason(site: Site) -> None:
+    site.back_up()
+    lose_and_start = [sys.executable, "-c", LOSE_ROWS, str(site.database), sys.executable, str(DEV_SERVICES), "start"]
+    message = site.fail("-e", "backup=latest", "-e", json.dumps({"eternia_start_command": lose_and_start}))
+    # It goes on writing.
+    lost = (
+        r"7\. Prove that every row that was restored is there: discoveries has \d rows, \d{3} were restored\. What was"
+    )
+    assert re.match(lost, site.evidence()["reason"])
+    assert re.search(lost, message)
+    assert site.health() == "healthy"
+
+
+def test_the_last_words_of_a_command_that_fails_are_the_reason(site: Site) -> None:
+    site.back_up()
+    stop = ["sh", "-c", "echo Access denied >&2; exit 4"]
+    site.fail("-e", "backup=latest", "-e", json.dumps({"eternia_stop_command": stop}))
+    assert site.evidence()["reason"] == (
+        "Run the command of the inventory: non-zero return code: Access denied The data is as it was before. The "
+        "application was started again and is healthy."
+    )
+
+
 def test_an_application_that_does_not_stop_is_named_and_left_alone(site: Site) -> None:
     site.back_up()
     pid = site.services.pid("eternia")
@@ -163,7 +141,36 @@ def test_an_application_that_does_not_stop_is_named_and_left_alone(site: Site) -
     assert site.health() == "healthy"
 
 
-def test_a_run_that_was_killed_is_finished_by_the_next(site: Site) -> None:
+def test_an_engine_that_is_killed_each_time_has_a_reason_and_nothing_is_started_on_nothing(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = site.back_up()
+    site.lose()
+    (tmp_path / "sitecustomize.py").write_text(KILL_NAMING)
+    monkeypatch.setitem(site.environment, "PYTHONPATH", str(tmp_path))
+    monkeypatch.setitem(site.environment, "KILL_NAMING", str(site.database))
+    message = site.fail("-e", "backup=latest")
+    evidence = site.evidence()
+    assert re.fullmatch(
+        r"5\. Put the backup into place: the process on eternia-dev ended before it could say anything, with exit code "
+        r"(-9|137), so it was killed; where memory ran out, `journalctl -k` there says so\. The engine was killed "
+        r"before it could say how the data stands: run the same command again\. There is no data, so the application "
+        r"was not started: it would begin anew\.",
+        evidence["reason"],
+    )
+    assert evidence["reason"] in message
+    assert "was not restored" in message
+    assert not site.database.exists()
+    assert site.health() == ""
+    monkeypatch.delitem(site.environment, "KILL_NAMING")
+    output = site.succeed("-e", "backup=latest")
+    assert f"The restore of {name} into {site.database} was taken back" in " ".join(output.split())
+    assert site.health() == "healthy"
+    assert site.saves() > in_backup(site, name)
+
+
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_was_ended_is_finished_by_the_next(site: Site, by: signal.Signals) -> None:
     name = site.back_up()
     site.lose()
     running = subprocess.Popen(
@@ -179,14 +186,25 @@ def test_a_run_that_was_killed_is_finished_by_the_next(site: Site) -> None:
     for line in running.stdout:
         if "TASK [5. Prove" in line:
             break
-    os.killpg(running.pid, signal.SIGKILL)
-    running.communicate()
+    deadline = time.monotonic() + 20
+    # Python may lose the interrupt of a person, who then presses Ctrl-C once more.
+    while running.poll() is None and time.monotonic() < deadline:
+        os.killpg(running.pid, by)
+        time.sleep(0.2)
+    running.communicate(timeout=20)
     assert (site.backups / "hold.json").exists()
     deadline = time.monotonic() + 20
     while site.health() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert "held by the disaster recovery runbook" in " ".join(site.play("playbooks/backup.yml").stdout.split())
-    assert "UNCHANGED: eternia-dev has the content of" in site.succeed("-e", "backup=latest")
+    left = (
+        f"a run of the runbook was cut off; the backups are held by the disaster recovery runbook until \\S+: {name} "
+        "is being restored\\. The application may be stopped"
+    )
+    assert re.search(rf"found {left}", " ".join(site.succeed("-e", "backup=latest", "--check").split()))
+    output = site.succeed("-e", "backup=latest")
+    assert re.search(left, " ".join(output.split()))
+    assert "UNCHANGED: eternia-dev has the content of" in output
     assert site.health() == "healthy"
     assert site.saves() > in_backup(site, name)
     assert not (site.backups / "hold.json").exists()
@@ -199,6 +217,10 @@ def test_a_run_that_was_killed_is_finished_by_the_next(site: Site) -> None:
         (("-e", "backup=latest", "-e", "runbook_confirm=true"), "Confirm it with -e confirm=development"),
         (("-e", "backup=latest", "-e", "runbook_confirm=true", "-e", "confirm=yes"), "Confirm it with"),
         (("-e", "backup=eternia_backup_20200101_000000.db"), "There is no backup eternia_backup_20200101_000000.db"),
+        (
+            ("-e", "backup=/nowhere/x.db"),
+            "not found: /nowhere/x.db. List the backups: .venv/bin/ansible-playbook playbooks/status.yml --limit etern",
+        ),
         (("-e", "backup=yesterday"), "'yesterday' is no backup. Give latest, a time"),
     ],
 )

@@ -98,7 +98,7 @@ def test_the_trend_of_a_state(operator: Driller) -> None:
     operator.succeed("backup")
     assert "ok: 2 keys, as its manifest says" in operator.succeed("restore_drill")
     assert re.search(
-        r"s to recover from s3, .* \([+-]\d+ % against the drill before; [+-]\d+ % for each MiB\)",
+        r"s to recover from s3, .* \([+-]\d+ % against the drill before; [+-]\d+ % for each MB\)",
         operator.succeed("restore_drill"),
     )
 

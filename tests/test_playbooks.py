@@ -11,6 +11,8 @@ import os
 import shutil
 import subprocess
 import sys
+import venv
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -228,3 +230,60 @@ def test_a_host_without_its_variables_is_told_which(operator: Operator) -> None:
     del operator.hosts["bare"]["eternia_home"]
     operator.write()
     assert "bare lacks eternia_home. Set it in group_vars/all.yml of the inventory (" in operator.fail("backup")
+
+
+def make_agent(operator: Operator, host: str) -> Callable[[], int]:
+    """An agent that is installed whole; returns how to ask how often its Python was started."""
+    agent, started = operator.home(host) / "agent", operator.home(host) / "started"
+    release = agent / "releases/1"
+    venv.create(release, with_pip=False, symlinks=True)
+    (packages,) = release.glob("lib/python3*/site-packages")
+    (own,) = Path(sys.prefix).glob("lib/python3*/site-packages")
+    note = f"import os, pathlib; pathlib.Path({str(started)!r}, str(os.getpid())).touch()"
+    (packages / "agent.pth").write_text(f"{own}\n{note}\n")
+    (release / "release.json").write_text("{}")
+    (agent / "current").symlink_to(release)
+    started.mkdir()
+    operator.hosts[host]["agent_path"] = str(agent)
+    operator.write()
+    return lambda: len(list(started.iterdir()))
+
+
+def test_the_modules_go_on_in_the_python_of_the_agent(operator: Operator) -> None:
+    backups = operator.add("equipped", "equipped")
+    started = make_agent(operator, "equipped")
+    output = operator.succeed("backup", "--check")
+    assert "PLAN for equipped (check mode: nothing was written)" in output
+    assert started() == 1
+    assert not backups.exists()
+    operator.succeed("backup")
+    assert len(list(backups.glob("eternia_backup_*.db"))) == 1
+    assert started() == 2
+    operator.hosts["equipped"]["backup"]["frequency"] = "often"
+    operator.write()
+    assert "backup.frequency is 'often'" in operator.fail("backup")
+    assert started() == 3
+
+
+def test_where_they_run_in_it_already_they_stay(operator: Operator) -> None:
+    operator.add("direct", "direct", cloud_backup={})
+    started = make_agent(operator, "direct")
+    operator.hosts["direct"]["ansible_python_interpreter"] = f"{operator.home('direct')}/agent/current/bin/python"
+    operator.write()
+    operator.succeed("backup")
+    assert started() == 1
+
+
+def test_an_agent_that_is_not_whole_is_let_alone(operator: Operator) -> None:
+    backups = operator.add("half", "half", cloud_backup={})
+    started = make_agent(operator, "half")
+    (operator.home("half") / "agent/current/release.json").unlink()
+    operator.succeed("backup")
+    assert len(list(backups.glob("eternia_backup_*.db"))) == 1
+    assert started() == 0
+
+
+def test_what_hides_the_block_of_the_inventory_is_refused(operator: Operator) -> None:
+    operator.add("hidden", "hidden")
+    message = operator.fail("backup", "-e", "backup=latest")
+    assert 'backup is "latest", and has to be the block of the inventory that says how hidden is backed up.' in message

@@ -120,6 +120,21 @@ def test_list_shows_what_lies_on_the_disk_and_in_s3(person: Person) -> None:
     assert [copy["store"] for copy in found["copies"]] == ["local", "s3"]
 
 
+def test_status_says_how_things_stand_in_the_words_of_monitoring_systems(person: Person) -> None:
+    name = person.newest().name
+    assert person.succeed("status").startswith(f"OK: eternia-dev (development): {name} is ")
+    found = json.loads(person.succeed("status", "--json"))
+    assert (found["status"], found["code"], found["newest_verified"]) == ("OK", 0, name)
+    stale = person.type("status", "--max-age", "1")
+    assert (stale.returncode, stale.stderr) == (2, "")
+    assert stale.stdout.startswith("CRITICAL: eternia-dev (development): The newest verified backup is ")
+    nobody = person.type("--host", "nobody", "status")
+    assert (nobody.returncode, nobody.stderr) == (3, "")
+    assert nobody.stdout == (
+        "UNKNOWN: inventories/development has the hosts eternia-dev. Name one of them with --host.\n"
+    )
+
+
 def test_download_brings_what_an_s3_address_names(person: Person, tmp_path: Path) -> None:
     name = person.newest().name
     out = person.succeed("download", f"s3://eternia-backups/development/{name}", "--to", tmp_path)

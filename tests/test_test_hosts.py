@@ -67,6 +67,7 @@ def test_who_is_not_root_is_told_how_to_be(checkout: Path) -> None:
         ("unshare", "util-linux"),
         ("setpriv", "util-linux"),
         ("mount", "mount"),
+        ("promtool", "prometheus"),
     ],
 )
 def test_a_program_that_is_missing_is_named_with_its_package(checkout: Path, program: str, package: str) -> None:
@@ -91,6 +92,7 @@ def test_a_machine_is_fit_or_says_why_not(checkout: Path) -> None:
     [
         (("up", "web1", "Web_2"), "'Web_2' is no name for a host: small letters, digits and hyphens, 32 at most."),
         (("reset", "web1"), "There is no host web1 to lose. Boot it: test_hosts.py up web1"),
+        (("crash", "web1"), "There is no host web1 to lose. Boot it: test_hosts.py up web1"),
         (("store", "up"), "There is no bridge for the store. Boot a host first: test_hosts.py up NAME"),
         (("wheels", "nowhere.txt"), "nowhere.txt is not there; it would pin what the hosts install."),
     ],

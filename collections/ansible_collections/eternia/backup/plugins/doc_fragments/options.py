@@ -52,6 +52,12 @@ options:
       - The name that tells this host from the others. It is written into every manifest and owns the prefix in S3.
       - The default is the host's own name; playbooks pass C(inventory_hostname).
     type: str
+  agent_path:
+    description:
+      - Where the role P(eternia.backup.agent#role) installs the agent. Where it is installed whole, the module goes on
+        in the agent's Python, which has the libraries.
+    type: path
+    default: /opt/eternia-backup
 attributes:
   action_group:
     description: Use C(group/eternia.backup.backup) in C(module_defaults) to set defaults for this module.

@@ -6,9 +6,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from ansible.module_utils.common.respawn import has_respawned, respawn_module
 
 from .engine import config, log
 from .engine.errors import EngineError
@@ -21,11 +25,16 @@ COMMON_OPTIONS = {
     "environment": {"type": "str", "required": True, "choices": list(config.ENVIRONMENTS)},
     "base_dir": {"type": "path"},
     "host": {"type": "str"},
+    "agent_path": {"type": "path", "default": "/opt/eternia-backup"},
 }
 
 
 def configuration(module: AnsibleModule) -> config.Config:
-    """The engine's configuration from a module's options, and its log lines sent on. Raises ConfigError."""
+    """The engine's configuration from a module's options, and its log lines sent on. Raises ConfigError.
+
+    Where the agent is installed whole, this goes on in its Python, which has the libraries.
+    """
+    _use_agent(module.params["agent_path"])
     _forward_log(module)
     params = module.params
     return config.parse(
@@ -60,6 +69,14 @@ def succeed(module: AnsibleModule, outcome: Any, result: dict[str, Any]) -> NoRe
 def _warn(module: AnsibleModule, outcome: Any) -> None:
     for warning in outcome.warnings:
         module.warn(warning)
+
+
+def _use_agent(path: str) -> None:
+    release = os.path.realpath(os.path.join(path, "current"))
+    if not os.path.exists(os.path.join(release, "release.json")) or os.path.realpath(sys.prefix) == release:
+        return
+    if not has_respawned():
+        respawn_module(os.path.join(path, "current", "bin", "python"))
 
 
 def _forward_log(module: AnsibleModule) -> None:

@@ -22,6 +22,14 @@ options:
         earlier backups is sent all the same.
     type: bool
     default: false
+  prune:
+    description:
+      - Whether to remove afterwards what the retention policy no longer keeps, as M(eternia.backup.eternia_prune) does.
+        In check mode the planned backup counts as if it were there.
+      - When that fails the task fails, and the backup stays valid. While somebody else has the lock nothing is pruned,
+        with a warning.
+    type: bool
+    default: false
 requirements:
   - boto3 >= 1.36 (only with S3)
   - blake3 (optional, faster digests than SHA-256)
@@ -34,7 +42,7 @@ attributes:
     description: Prints the plan of the real run, and writes nothing.
   diff_mode:
     support: full
-    description: Shows the name of the newest backup before and after.
+    description: Shows the name of the newest backup before and after; with O(prune=true) what is removed, too.
 author:
   - The Eternia maintainers (@eternia)
 seealso:
@@ -58,6 +66,13 @@ EXAMPLES = r"""
     environment: staging
     base_dir: /opt/eternia
     skip_unchanged: true
+
+- name: Back up, and remove what is too old then
+  eternia.backup.eternia_backup:
+    config: "{{ backup }}"
+    environment: production
+    base_dir: /opt/eternia
+    prune: true
 """
 
 RETURN = r"""
@@ -121,8 +136,31 @@ sent:
       description: Whether the store keeps its word not to overwrite.
       type: bool
       sample: true
+pruned:
+  description: What pruning behind the backup did, or would do in check mode.
+  returned: with O(prune=true), when it came to that
+  type: dict
+  contains:
+    kept:
+      description: What M(eternia.backup.eternia_prune) returns under this name.
+      type: list
+      elements: dict
+      sample:
+        - store: local
+          name: eternia_backup_20261122_220000.db
+          location: /backups/eternia_backup_20261122_220000.db
+          reasons: [newest verified, younger than 30 days]
+    removed:
+      description: The same for what was removed, or would be in check mode.
+      type: list
+      elements: dict
+      sample:
+        - store: local
+          name: eternia_backup_20261022_220000.db
+          location: /backups/eternia_backup_20261022_220000.db
+          reasons: [older than 30 days and no keep rule wants it]
 seconds:
-  description: How long the run took, in seconds; 0 in check mode.
+  description: How long the backup took, in seconds; 0 in check mode.
   returned: success, and failure once a run has begun
   type: float
   sample: 0.8
@@ -138,8 +176,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import glue
-from ..module_utils.engine import backup
+from ..module_utils import glue, pruning
+from ..module_utils.engine import backup, behind
 from ..module_utils.engine.clock import Clock
 from ..module_utils.engine.config import Config
 from ..module_utils.engine.errors import EngineError
@@ -147,14 +185,21 @@ from ..module_utils.engine.errors import EngineError
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={**glue.COMMON_OPTIONS, "skip_unchanged": {"type": "bool", "default": False}},
+        argument_spec={
+            **glue.COMMON_OPTIONS,
+            "skip_unchanged": {"type": "bool", "default": False},
+            "prune": {"type": "bool", "default": False},
+        },
         supports_check_mode=True,
     )
     try:
         config = glue.configuration(module)
         glue.exit_if_disabled(module, config)
-        act = backup.plan if module.check_mode else backup.run
-        outcome = act(config, clock=Clock(), skip_unchanged=module.params["skip_unchanged"])
+        clock = Clock()
+        act, prune = (backup.plan, behind.plan) if module.check_mode else (backup.run, behind.run)
+        outcome = act(config, clock=clock, skip_unchanged=module.params["skip_unchanged"])
+        if module.params["prune"]:
+            prune(config, outcome, clock=clock)
     except EngineError as exc:
         glue.fail(module, exc, lambda outcome: reported(config, outcome))
     glue.succeed(module, outcome, reported(config, outcome))
@@ -164,7 +209,7 @@ def reported(config: Config, outcome: backup.Outcome) -> dict[str, Any]:
     """What a run did, or would do, as the task returns it."""
     name = None if outcome.name is None else str(outcome.name)
     prefix = "" if config.cloud is None else f"s3://{config.cloud.bucket}/{config.cloud.prefix}/"
-    return {
+    result = {
         "changed": outcome.changed,
         "name": name,
         "path": outcome.path,
@@ -179,6 +224,12 @@ def reported(config: Config, outcome: backup.Outcome) -> dict[str, Any]:
         "pinned_seconds": round(outcome.pinned_seconds, 3),
         "diff": {"before": f"newest backup: {outcome.previous}\n", "after": f"newest backup: {name}\n"},
     }
+    if outcome.pruned is not None:
+        result["pruned"] = pruned = pruning.reported(outcome.pruned)
+        result["changed"] |= pruned.pop("changed")
+        for side, text in pruned.pop("diff").items():
+            result["diff"][side] += text
+    return result
 
 
 if __name__ == "__main__":

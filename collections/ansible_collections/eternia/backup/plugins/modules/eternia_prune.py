@@ -85,11 +85,10 @@ removed:
 """
 
 from datetime import datetime, timezone
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import glue
+from ..module_utils import glue, pruning
 from ..module_utils.engine import names, prune
 from ..module_utils.engine.errors import EngineError
 
@@ -106,32 +105,8 @@ def main() -> None:
         upcoming = [names.required(text) for text in module.params["upcoming"]]
         outcome = prune.plan(config, now=now, upcoming=upcoming) if module.check_mode else prune.run(config, now=now)
     except EngineError as exc:
-        glue.fail(module, exc, reported)
-    glue.succeed(module, outcome, reported(outcome))
-
-
-def reported(outcome: prune.Outcome) -> dict[str, Any]:
-    """What was removed, or would be, and what stays, as the task returns it."""
-    listed = sorted(verdict.location for verdict in outcome.verdicts)
-    gone = {verdict.location for verdict in outcome.removed}
-    return {
-        "changed": bool(outcome.removed),
-        "kept": [told(verdict) for verdict in outcome.verdicts if verdict.decision.keep],
-        "removed": [told(verdict) for verdict in outcome.removed],
-        "diff": {
-            "before": "".join(f"{location}\n" for location in listed),
-            "after": "".join(f"{location}\n" for location in listed if location not in gone),
-        },
-    }
-
-
-def told(verdict: prune.Verdict) -> dict[str, Any]:
-    return {
-        "store": verdict.store,
-        "name": str(verdict.decision.copy.name),
-        "location": verdict.location,
-        "reasons": list(verdict.decision.reasons),
-    }
+        glue.fail(module, exc, pruning.reported)
+    glue.succeed(module, outcome, pruning.reported(outcome))
 
 
 if __name__ == "__main__":

@@ -10,11 +10,14 @@ import os
 import pwd
 import re
 import socket
+import subprocess
+import sys
 from datetime import datetime, timedelta, timezone
 
 import pytest
 from ansible_collections.eternia.backup.plugins.module_utils.engine import cli_log, cli_run, hold, lock, log, names
 from ansible_collections.eternia.backup.tests.unit.builders import in_child, tree
+from ansible_collections.eternia.backup.tests.unit.command_line import MODULE, child_environment
 
 COMMANDS = ("run", "prune", "drill")
 
@@ -125,6 +128,22 @@ def test_what_somebody_should_look_at_goes_to_the_standard_error(host):
     assert metrics_line.startswith(f"WARNING: The metrics {host.base}/none/x.prom could not be written: no such file")
     warnings = json.loads((host.backups / "last-run.json").read_text())["warnings"]
     assert [f"WARNING: {warning}" for warning in warnings] == [log_line, metrics_line]
+
+
+HEAVY = ("asyncio", "awscrt", "boto3", "botocore", "concurrent.futures", "http.client", "rich", "ssl", "urllib.request")
+LOADED = f"""
+import sys
+from {MODULE} import main
+main(["--config", sys.argv[1], "run"])
+print([name for name in {HEAVY} if name in sys.modules])
+"""
+
+
+def test_a_run_loads_only_what_it_needs(host):
+    """What it costs is measured by `make bench`; this is what that comes from."""
+    command = [sys.executable, "-c", LOADED, str(host.file)]
+    done = subprocess.run(command, env=child_environment(), capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 # The log

@@ -172,9 +172,7 @@ def test_what_is_no_record_is_replaced(config, content):
     path = config.storage_path / "last-run.json"
     path.parent.mkdir(parents=True)
     path.write_text(content)
-    with pytest.raises(
-        DamagedError, match=rf"^The record of the last run \({path}\) cannot be read \(.*The next run"
-    ):
+    with pytest.raises(DamagedError, match=rf"^The record of the last run \({path}\) cannot be read \(.*The next run"):
         record.read(config.storage_path)
     run(config)
     assert fields(config)["result"] == "succeeded"

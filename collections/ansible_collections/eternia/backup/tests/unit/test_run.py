@@ -256,7 +256,7 @@ def test_a_prune_that_fails_fails_the_run_and_the_backup_is_there(config, told, 
     with monkeypatch.context() as patched:
         patched.setattr(LocalStore, "remove", refused)
         outcome = scheduled(config, 1)
-    assert isinstance(outcome.error, prune.PruneFailedError)
+    assert isinstance(outcome.error.__cause__, prune.PruneFailedError)
     found = fields(config)
     assert (found["result"], found["failure"], found["failures"]) == ("failed", "store", {"store": 1})
     assert (found["error"], found["backup"]) == (str(outcome.error), outcome.taken.manifest.name)
@@ -433,7 +433,7 @@ def test_a_prune_alone_tells_of_its_failure(config, told, monkeypatch):
     monkeypatch.setattr(LocalStore, "remove", refused)
     monkeypatch.setattr(prune, "apply_policy", lambda copies, *_, **__: [Decision(one, False, ()) for one in copies])
     outcome = run.prune_alone(config, clock=clock)
-    assert isinstance(outcome.error, prune.PruneFailedError)
+    assert isinstance(outcome.error.__cause__, prune.PruneFailedError)
     reason = "It cannot be removed. Correct the rights. Removed before it: 0."
     assert (notice(told)["command"], notice(told)["failure"], notice(told)["reason"]) == ("prune", "store", reason)
 

@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import (
     catalog,
@@ -45,6 +46,9 @@ from .record import Record
 from .snapshot import Snapshot
 from .stores.s3_client import S3Error
 
+if TYPE_CHECKING:
+    from . import prune
+
 
 @dataclass
 class Outcome:
@@ -52,8 +56,8 @@ class Outcome:
 
     `manifest` is None for a backup that is only planned. `previous` is the newest verified backup before the run,
     `transfers` are the backups that went to S3, by name; `create_only` says whether S3 refuses to overwrite, None where
-    it was not asked. `bytes` is the size, times are in seconds; `record` is what was
-    recorded of the run, None while that goes on.
+    it was not asked. `bytes` is the size, times are in seconds; `record` is what was recorded of the run, None while
+    that goes on; `pruned` is what pruning behind it did, None where there was none.
     """
 
     name: BackupName | None = None
@@ -68,6 +72,7 @@ class Outcome:
     pinned_seconds: float = 0.0
     seconds: float = 0.0
     record: Record | None = None
+    pruned: prune.Outcome | None = None
 
     def warn(self, message: str) -> None:
         """Say what an operator should look at, although the run goes on."""
@@ -144,7 +149,9 @@ def run(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcom
             # Only where a restore left something: a run starts every hour, and has no time to waste.
             from . import swap
 
-            swap.tidy(live)
+            message = swap.tidy(live)
+            if message is not None:
+                outcome.warn(message)
         scratch.tidy(config.storage_path)
         attempt = _Attempt(config, clock, skip_unchanged, outcome)
         name = attempt.free_name()

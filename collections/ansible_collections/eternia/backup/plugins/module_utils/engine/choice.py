@@ -34,9 +34,7 @@ def first_whole(config: Config, request: Request, found: Selection, outcome: Out
         except (DamagedError, NotFoundError, RefusedError) as exc:
             if found.unlisted and not isinstance(exc, RefusedError):
                 older = [f"Or ask for an older one by name: {one.title}." for one in found.candidates[place:][:1]]
-                raise StoreError(
-                    f"{exc} Another store may have it whole: {' '.join(found.unlisted + older)}"
-                ) from exc
+                raise StoreError(f"{exc} Another store may have it whole: {' '.join(found.unlisted + older)}") from exc
             if found.by_name:
                 raise
             refused += isinstance(exc, RefusedError)

@@ -8,8 +8,13 @@ Nothing depends on the current directory but what somebody types: a relative pat
 
 from __future__ import annotations
 
-import argparse
 import gc
+
+if __name__ == "__main__":
+    # Until the command begins: nothing that is imported is ever garbage, and to look for it takes long.
+    gc.disable()
+
+import argparse
 import io
 import os
 import shlex
@@ -144,6 +149,6 @@ def _given(origin: Origin, args: argparse.Namespace) -> list[str]:
 
 if __name__ == "__main__":
     code = main()
-    # Python would look for garbage among all that was imported before it ends: that takes as long as a small backup.
+    # Nor is it worth while to look for garbage at the end.
     gc.freeze()
     raise SystemExit(code)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from . import backup, catalog, hold, names, prune, run
+from . import backup, behind, catalog, hold, names, prune, run
 from .cli_output import say, tell
 from .clock import Clock
 from .config import Config
@@ -37,9 +37,8 @@ def run_(config: Config, args: argparse.Namespace) -> ExitCode:
         return _told(run.run(config, clock=Clock(), warnings=args.warnings), f"DONE: {config.host} is backed up")
     clock = Clock()
     taken = backup.plan(config, clock=clock)
-    upcoming = [taken.name] if taken.name is not None else []
-    pruned = prune.plan(config, now=clock.now(), upcoming=upcoming)
-    return _told(Outcome(taken=taken, pruned=pruned), "PLAN (nothing was written yet)")
+    behind.plan(config, taken, clock=clock)
+    return _told(Outcome(taken=taken, pruned=taken.pruned), "PLAN (nothing was written yet)")
 
 
 def prune_(config: Config, args: argparse.Namespace) -> ExitCode:

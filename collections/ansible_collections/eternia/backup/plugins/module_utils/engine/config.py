@@ -9,7 +9,6 @@ value and what is allowed. The string "false" is not false, and not true either.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,9 +37,9 @@ _CLOUD_KEYS = (
 _REPORT_KEYS = ("log_file", "metrics_file", "ping_url", "failure_command", "failure_webhook")
 _KEEP_RULES = ("keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly")
 # What S3 allows of a bucket's name, and calls safe in a key; `.` and `..` are for paths.
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_PREFIX = re.compile(r"(?!\.{1,2}(?:/|$))[\w!.*'()-]+(?:/(?!\.{1,2}(?:/|$))[\w!.*'()-]+)*", re.ASCII)
-_ENDPOINT = re.compile(r"https?://[^/\s@]+/?")
+_BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+_PREFIX = r"(?a:(?!\.{1,2}(?:/|$))[\w!.*'()-]+(?:/(?!\.{1,2}(?:/|$))[\w!.*'()-]+)*)"
+_ENDPOINT = r"https?://[^/\s@]+/?"
 
 
 @dataclass(frozen=True)

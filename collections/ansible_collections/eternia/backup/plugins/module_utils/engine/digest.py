@@ -14,7 +14,6 @@ import hashlib
 import importlib
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -89,11 +88,20 @@ def of_file(path: Path, algorithm: str, *, for_s3: bool = True) -> tuple[Content
     """
     size = path.stat().st_size
     part = part_bytes(size)
-    with ThreadPoolExecutor(max_workers=_THREADS) as pool:
-        parts = pool.map(lambda start: _of_range(path, algorithm, start, part), range(0, size, part))
+    if size <= part:
+        # Its only part is the whole.
         value, checksum = _whole_and_checksum(path, algorithm, for_s3)
-        digest = Digest(algorithm, value)
-        return Content(size, digest, Parts(part, tuple(parts))), Stored(size, digest, checksum)
+        parts: tuple[str, ...] = (value,) if size else ()
+    else:
+        # Only here: to load that takes longer than to hash a small file.
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(max_workers=_THREADS) as pool:
+            found = pool.map(lambda start: _of_range(path, algorithm, start, part), range(0, size, part))
+            value, checksum = _whole_and_checksum(path, algorithm, for_s3)
+            parts = tuple(found)
+    digest = Digest(algorithm, value)
+    return Content(size, digest, Parts(part, parts)), Stored(size, digest, checksum)
 
 
 def _of_range(path: Path, algorithm: str, start: int, length: int) -> str:

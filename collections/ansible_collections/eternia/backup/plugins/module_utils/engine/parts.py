@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -46,6 +45,8 @@ def split(size: int, *, least: int = SMALLEST) -> list[Part]:
 
 def in_parallel(work: Callable[[Part], T], parts: Iterable[Part]) -> list[T]:
     """Results in the order of `parts`. The first failure is raised, once the requests under way have ended."""
+    from concurrent.futures import ThreadPoolExecutor, as_completed
+
     pool = ThreadPoolExecutor(PARALLEL)
     try:
         futures = [pool.submit(work, part) for part in parts]

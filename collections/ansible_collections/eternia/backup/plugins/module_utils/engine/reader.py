@@ -12,7 +12,7 @@ from typing import Any
 
 from .errors import ConfigError, without_secrets
 
-_URL = re.compile(r"https?://[^/?#@\s]+(?:[/?][!-~]*)?", re.ASCII)
+_URL = r"(?a:https?://[^/?#@\s]+(?:[/?][!-~]*)?)"
 
 
 class Reader:
@@ -60,13 +60,11 @@ class Reader:
             raise self._wrong(key, value, f"one of {listed(allowed)}")
         return value
 
-    def text(
-        self, key: str, what: str, pattern: re.Pattern[str] | None = None, *, required: bool = False
-    ) -> str | None:
+    def text(self, key: str, what: str, pattern: str | None = None, *, required: bool = False) -> str | None:
         value = self._take(key)
         if value is None and not required:
             return None
-        if not isinstance(value, str) or not value or (pattern is not None and not pattern.fullmatch(value)):
+        if not isinstance(value, str) or not value or (pattern is not None and not re.fullmatch(pattern, value)):
             raise self._wrong(key, value, what)
         return value
 
@@ -86,7 +84,7 @@ class Reader:
     def url(self, key: str) -> str | None:
         """An address of the web, which is not shown where it is wrong: it may hold a token."""
         value = self._take(key)
-        if value is not None and not (isinstance(value, str) and _URL.fullmatch(value) and _has_a_host(value)):
+        if value is not None and not (isinstance(value, str) and re.fullmatch(_URL, value) and _has_a_host(value)):
             raise self._secret(
                 key, "an address such as https://example.org/path, of printable ASCII and without a password"
             )

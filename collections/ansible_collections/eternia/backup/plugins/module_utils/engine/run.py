@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from . import backup, catalog, exit_code, failure, hold, lock, log, prune, record, report
+from . import backup, behind, exit_code, failure, hold, lock, log, prune, record, report
 from .clock import Clock
 from .config import Config
 from .errors import DamagedError, EngineError, HeldError, LockedError
@@ -39,7 +39,8 @@ class Outcome:
     @property
     def all_warnings(self) -> tuple[str, ...]:
         """What an operator should look at, whoever found it."""
-        parts = (self.taken, self.pruned, self.drilled)
+        # What was pruned behind a backup warns with it.
+        parts = (self.taken or self.pruned, self.drilled)
         return (*(warning for part in parts if part is not None for warning in part.warnings), *self.warnings)
 
     def warn(self, messages: Iterable[str]) -> None:
@@ -58,11 +59,11 @@ def run(config: Config, *, clock: Clock, warnings: Iterable[str] = ()) -> Outcom
         pings = True
         outcome.warn(report.started(config))
         outcome.taken = backup.run(config, clock=clock)
-        outcome.pruned = _prune_behind(config, clock, outcome)
+        behind.run(config, outcome.taken, clock=clock)
     except BaseException as exc:
         outcome.error = exc
         outcome.taken = outcome.taken or _of(exc, backup.Outcome)
-        outcome.pruned = outcome.pruned or _of(exc, prune.Outcome)
+    outcome.pruned = None if outcome.taken is None else outcome.taken.pruned
     _complete_record(config, clock, outcome)
     _report("run", config, clock, outcome, pings=pings)
     _complete_record(config, clock, outcome)
@@ -100,15 +101,6 @@ def _require_turn(config: Config, clock: Clock) -> None:
     lock.require_free(config.storage_path)
 
 
-def _prune_behind(config: Config, clock: Clock, outcome: Outcome) -> prune.Outcome | None:
-    try:
-        return prune.run(config, now=clock.now())
-    except LockedError as exc:
-        # Somebody else was faster, and the backup is there: the next run prunes.
-        outcome.warn([f"Nothing was pruned. {exc}"])
-        return None
-
-
 def _of(error: BaseException, kind: type[T]) -> T | None:
     """What holds although something failed."""
     outcome = getattr(error, "outcome", None)
@@ -116,31 +108,8 @@ def _of(error: BaseException, kind: type[T]) -> T | None:
 
 
 def _complete_record(config: Config, clock: Clock, outcome: Outcome) -> None:
-    """Add to the record what happened after it was written. The record of any other run is let alone."""
-    written = None if outcome.taken is None else outcome.taken.record
-    if outcome.taken is None or written is None:
-        return
-    wanted = _complete(written, outcome, clock)
-    if wanted == written:
-        return
-    try:
-        with lock.held(config.storage_path):
-            if record.read(config.storage_path) == written:
-                with catalog.local(config).staging() as staging:
-                    record.write(config.storage_path, wanted, staging=staging)
-        outcome.taken.record = wanted
-    except LockedError:
-        pass
-    except EngineError as exc:
-        outcome.warn([str(exc)])
-
-
-def _complete(written: Record, outcome: Outcome, clock: Clock) -> Record:
-    removed = 0 if outcome.pruned is None else len(outcome.pruned.removed)
-    wanted = replace(written, removed=removed, warnings=outcome.all_warnings)
-    if outcome.error is None or written.result == record.FAILED:
-        return wanted
-    return wanted.failed(clock.now(), failure.of(outcome.error))
+    if outcome.taken is not None:
+        behind.complete_record(config, outcome.taken, clock=clock, warnings=outcome.all_warnings, error=outcome.error)
 
 
 def _report(command: str, config: Config, clock: Clock, outcome: Outcome, *, pings: bool = False) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +21,7 @@ from . import digest, files, log, rights, sqlite, verify
 from .errors import DamagedError, SourceError, StoreError
 from .manifest import Digest
 from .names import DATABASE, STATE
+from .parts import SMALLEST
 from .pin import Pin, StirredError, pinned
 from .source import Source, examine
 
@@ -145,6 +145,11 @@ def _require_tables(path: Path, facts: dict[str, Any]) -> None:
 def _copy_files(pin: Pin, target: Path) -> tuple[str, dict[str, Any]]:
     descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
+        if pin.size <= SMALLEST:
+            # A thread, and what it needs to be loaded, takes longer than both.
+            return pin.copy_to(descriptor), sqlite.facts(pin.connection)
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(max_workers=1) as pool:
             counting = pool.submit(sqlite.facts, pin.connection)
             way = pin.copy_to(descriptor)

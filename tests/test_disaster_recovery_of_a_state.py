@@ -1,0 +1,81 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The runbook on a host whose application keeps a JSON state: proven by its keys, and no S3 far and wide."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from recovery import StateSite
+
+
+@pytest.fixture
+def state_site(tmp_path: Path) -> Iterator[StateSite]:
+    made = StateSite(tmp_path)
+    made.tell("start")
+    deadline = time.monotonic() + 20
+    while made.health() != "healthy" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    yield made
+    made.tell("stop")
+
+
+def test_a_state_comes_back_and_is_proven_by_its_keys(state_site: StateSite) -> None:
+    name = state_site.back_up()
+    keys = {key: len(value) if hasattr(value, "__len__") else 1 for key, value in in_state(state_site, name).items()}
+    state_site.tell("stop")
+    state_site.state.write_text('{"version": ')
+
+    plan = state_site.succeed("-e", "backup=latest", "--check")
+    assert f"keys none that can be read now, {len(keys)} then" in " ".join(plan.split())
+    output = state_site.succeed("-e", "backup=latest")
+    assert "RESTORED: scribe is back, healthy" in output
+    assert f"keys none that could be read before, {len(keys)} after" in " ".join(output.split())
+    evidence = state_site.evidence()
+    assert (evidence["result"], evidence["kind"], evidence["backup"]) == ("restored", "state", name)
+    assert evidence["rows_after"] == keys
+    assert (Path(evidence["safety_backup"]) / "state_snapshot.json").read_text() == '{"version": '
+    assert [step["step"] for step in evidence["steps"]][-3:] == ["become healthy", "prove", "release"]
+    assert state_site.health() == "healthy"
+    assert state_site.held()["evolution"]["intellect"] > in_state(state_site, name)["evolution"]["intellect"]
+
+    # What was too damaged to be a backup comes back too, with nothing claimed of it.
+    state_site.tell("stop")
+    raw = evidence["safety_backup"]
+    message = state_site.fail(
+        *("-e", f"backup={raw}", "-e", "backup_allow_unverified=true", "-e", "eternia_health_seconds=2")
+    )
+    assert "FAILED: scribe was not restored" in message
+    assert "What was there before was put back. The application was started again and is healthy." in message
+    assert state_site.held()["evolution"]["intellect"] > in_state(state_site, name)["evolution"]["intellect"]
+
+
+def in_state(site: StateSite, name: str) -> dict[str, Any]:
+    return site.held(site.backups / name)
+
+
+def test_a_key_that_an_application_lost_while_it_started_is_the_reason(state_site: StateSite) -> None:
+    state_site.tell("stop")
+    state_site.state.write_text(json.dumps({**state_site.held(), "of_old": "a chronicle"}))
+    state_site.back_up()
+    state_site.state.write_text("{}")
+    # Eternia writes only what it knows.
+    state_site.fail("-e", "backup=latest")
+    evidence = state_site.evidence()
+    assert "of_old was restored, and is not there any more. What was there before was put back." in evidence["reason"]
+    assert state_site.state.read_text() == "{}" or "of_old" not in state_site.held()
+
+
+@pytest.mark.parametrize("playbook", ["backup", "status", "restore_drill"])
+def test_a_name_in_the_place_of_the_block_is_refused_with_the_reason(state_site: StateSite, playbook: str) -> None:
+    result = state_site.play(f"playbooks/{playbook}.yml", "-e", "backup=latest")
+    assert result.returncode == 2, result.stdout + result.stderr
+    message = " ".join((result.stdout + result.stderr).split())
+    assert 'backup is "latest", and has to be the block of the inventory that says how scribe is backed up' in message
+    assert "This playbook takes no -e backup=...; that is for playbooks/disaster_recovery.yml." in message
