@@ -168,7 +168,7 @@ def test_what_appears_where_nothing_was_is_not_replaced(config, monkeypatch):
 @contextmanager
 def swarm(path, seconds, count=3):
     command = [sys.executable, "-c", _SWARM, str(path), str(seconds)]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _number in range(count)]
     outputs: list[int] = []
     yield outputs
     outputs += [int(process.communicate(timeout=60)[0]) for process in processes]
@@ -203,7 +203,7 @@ def test_it_ends_however_many_knock(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"inside")
     program = "import sys\nwhile True:\n    try: open(sys.argv[1]).close()\n    except OSError: pass"
-    knocking = [subprocess.Popen([sys.executable, "-c", program, str(path)]) for _ in range(16)]
+    knocking = [subprocess.Popen([sys.executable, "-c", program, str(path)]) for _number in range(16)]
     try:
         time.sleep(1)
         with gate.shut(path):
@@ -220,7 +220,7 @@ def test_it_is_shut_beyond_a_thousand_descriptors(tmp_path):
     path.write_bytes(b"inside")
     resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     with ExitStack() as opened_files:
-        for _ in range(1100):
+        for _number in range(1100):
             opened_files.enter_context(path.open())
         with gate.shut(path) as is_shut:
             assert is_shut

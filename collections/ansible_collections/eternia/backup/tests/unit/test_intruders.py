@@ -13,7 +13,7 @@ from datetime import timedelta
 
 import pytest
 from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, placing, restore, safety, swap
-from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import TargetError
+from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import DamagedError, TargetError
 from ansible_collections.eternia.backup.tests.unit.builders import (
     NOON,
     SetClock,
@@ -123,9 +123,12 @@ def test_who_goes_on_without_the_log_of_something_damaged_finds_it_whole_in_safe
     assert in_child(work_and_die) == -signal.SIGKILL
     before = config.database_path.read_bytes()
 
+    def malformed(*_arguments):
+        raise DamagedError("database disk image is malformed")
+
     def restore_and_die():
         # As damaged as SQLite can say.
-        safety._checked = lambda *_: (_ for _ in ()).throw(safety.DamagedError("database disk image is malformed"))
+        safety._checked = malformed
         replace = os.replace
 
         def dying(source, target, *rest, **more):

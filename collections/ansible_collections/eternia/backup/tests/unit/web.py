@@ -24,6 +24,14 @@ class Asked:
     headers: dict[str, str]
 
 
+def answer(handler: BaseHTTPRequestHandler, status: int, **headers: str) -> None:
+    handler.send_response(status)
+    for name, value in headers.items():
+        handler.send_header(name, value)
+    handler.send_header("Content-Length", "0")
+    handler.end_headers()
+
+
 @dataclass
 class Server:
     """Where it is, what it was asked, and how it answers."""
@@ -42,14 +50,6 @@ class Server:
         while not self.over.wait(0.05):
             handler.wfile.write(b"H")
             handler.wfile.flush()
-
-
-def answer(handler: BaseHTTPRequestHandler, status: int, **headers: str) -> None:
-    handler.send_response(status)
-    for name, value in headers.items():
-        handler.send_header(name, value)
-    handler.send_header("Content-Length", "0")
-    handler.end_headers()
 
 
 @contextmanager
