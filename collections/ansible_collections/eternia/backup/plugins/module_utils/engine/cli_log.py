@@ -81,6 +81,7 @@ class _File(logging.FileHandler):
     """A log file that may become full, or be on a disk that goes away: said once."""
 
     def __init__(self, path: Path, problems: list[str]) -> None:
+        _make_for_its_directory(path)
         super().__init__(path, encoding="utf-8")
         self._path, self._problems = path, problems
         self._failed = False
@@ -95,6 +96,18 @@ class _File(logging.FileHandler):
         if not self._failed and isinstance(error, OSError):
             self._failed = True
             self._problems.append(_unwritable(self._path, error))
+
+
+def _make_for_its_directory(path: Path) -> None:
+    """Make a log that is missing; one that root makes is the directory's owner's, who may want to write to it, too."""
+    with suppress(FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            if os.geteuid() == 0:
+                like = path.parent.stat()
+                os.fchown(descriptor, like.st_uid, like.st_gid)
+        finally:
+            os.close(descriptor)
 
 
 def _unwritable(path: Path, exc: OSError) -> str:
