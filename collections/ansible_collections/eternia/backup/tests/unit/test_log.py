@@ -62,7 +62,14 @@ def test_a_module_passes_every_line_on(config, caplog, own_handlers):
     lines = []
     module = SimpleNamespace(
         log=lines.append,
-        params={"config": {}, "environment": "staging", "base_dir": str(config.storage_path.parents[1]), "host": None},
+        params={
+            "config": {},
+            "environment": "staging",
+            "base_dir": str(config.storage_path.parents[1]),
+            "host": None,
+            # Where there is no agent.
+            "agent_path": str(config.storage_path / "none"),
+        },
     )
     found = glue.configuration(module)
     assert (found.storage_path, bool(found.host)) == (config.storage_path, True)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .errors import ConfigError, DamagedError, EngineError, LockedError, SourceError, StoreError, root
 from .stores.s3_client import S3Error
@@ -24,8 +24,7 @@ _KINDS: tuple[tuple[type[EngineError], str], ...] = (
 KINDS = (*(kind for _error, kind in _KINDS), OTHER)
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(NamedTuple):
     """Why something failed, in one of KINDS and in words."""
 
     kind: str

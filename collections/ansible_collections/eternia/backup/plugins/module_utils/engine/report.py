@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import names
 from .config import Config
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from .status import Status
 
 
-@dataclass(frozen=True)
-class Ended:
+class Ended(NamedTuple):
     """How a command ended: its exit code, and why it failed, None where it did not.
 
     `record` is the record of a run, also where none could be written beside the backups, or none may be.
