@@ -20,7 +20,8 @@ options:
   backup:
     description:
       - Which backup. V(latest) is the newest verified one, a time such as V(2026-11-22T12:00:00Z) the newest verified
-        one at or before it. One of these that turns out to be damaged is passed over with a warning for the next older.
+        one at or before it. One of these that turns out to be damaged in every store is passed over with a warning for
+        the next older; while a store that may have it whole cannot be asked, the task fails.
       - The name of a backup, an absolute path or C(s3://bucket/key) mean that backup and no other. Where the copy in
         one store is damaged or gone, the copy of the same name in another store is taken.
     type: str
