@@ -12,8 +12,6 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ansible.module_utils.common.respawn import has_respawned, respawn_module
-
 from .engine import config, log
 from .engine.errors import EngineError
 
@@ -75,6 +73,9 @@ def _use_agent(path: str) -> None:
     release = os.path.realpath(os.path.join(path, "current"))
     if not os.path.exists(os.path.join(release, "release.json")) or os.path.realpath(sys.prefix) == release:
         return
+    # Here, because the engine's tests run where there is no Ansible.
+    from ansible.module_utils.common.respawn import has_respawned, respawn_module
+
     if not has_respawned():
         respawn_module(os.path.join(path, "current", "bin", "python"))
 
