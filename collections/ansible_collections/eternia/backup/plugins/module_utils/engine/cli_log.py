@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
 
 from . import files, log
@@ -61,7 +62,7 @@ def to_system() -> Iterator[None]:
     from logging.handlers import SysLogHandler
 
     class System(SysLogHandler):
-        def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the name that logging calls)
             """Nobody listens any more."""
 
     with ExitStack() as stack:
@@ -81,33 +82,25 @@ class _File(logging.FileHandler):
     """A log file that may become full, or be on a disk that goes away: said once."""
 
     def __init__(self, path: Path, problems: list[str]) -> None:
-        _make_for_its_directory(path)
         super().__init__(path, encoding="utf-8")
         self._path, self._problems = path, problems
         self._failed = False
+
+    def _open(self) -> TextIOWrapper:
+        # Whoever owns the directory could have a link there to any file of the host.
+        descriptor = files.make(Path(self.baseFilename), access=os.O_WRONLY | os.O_APPEND, mode=0o644, is_new=False)
+        return open(descriptor, "a", encoding=self.encoding)
 
     def close(self) -> None:
         # What could not be written cannot be flushed either.
         with suppress(OSError):
             super().close()
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the name that logging calls)
         error = sys.exc_info()[1]
         if not self._failed and isinstance(error, OSError):
             self._failed = True
             self._problems.append(_unwritable(self._path, error))
-
-
-def _make_for_its_directory(path: Path) -> None:
-    """Make a log that is missing; one that root makes is the directory's owner's, who may want to write to it, too."""
-    with suppress(FileExistsError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        try:
-            if os.geteuid() == 0:
-                like = path.parent.stat()
-                os.fchown(descriptor, like.st_uid, like.st_gid)
-        finally:
-            os.close(descriptor)
 
 
 def _unwritable(path: Path, exc: OSError) -> str:

@@ -83,7 +83,7 @@ def _visible(line: str) -> str:
 def _require_rich(what: str, instead: str) -> None:
     try:
         # Only whether it is there: what is needed of it is imported where it is used.
-        import rich as _rich  # noqa: F401
+        import rich as _rich  # noqa: F401 (only whether it is there)
     except ImportError as exc:
         raise EngineError(
             f"{what} needs the Python library rich, which {sys.executable} cannot import ({exc}). Install rich there, "

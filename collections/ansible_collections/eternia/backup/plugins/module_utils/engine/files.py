@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -110,12 +110,47 @@ def fsync_path(path: Path) -> None:
         os.close(descriptor)
 
 
+def make(path: Path, *, access: int = os.O_WRONLY, mode: int = 0o600, is_new: bool = True) -> int:
+    """Open a file that may be made, never through a link; one that `is_new` must not exist yet. Raises OSError.
+
+    What root makes in somebody's directory is his: he has to go on with it, by schedule for example.
+    """
+    flags = access | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_EXCL if is_new else 0)
+    descriptor = os.open(path, flags, mode)
+    try:
+        _give(descriptor, path.parent)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def make_private_dir(path: Path) -> None:
+    """Make a directory, mode 0700, for whom `make` would. Raises OSError."""
+    path.mkdir(mode=0o700)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _give(descriptor, path.parent)
+    finally:
+        os.close(descriptor)
+
+
+def _give(descriptor: int, directory: Path) -> None:
+    if os.geteuid() == 0:
+        ours, his = os.fstat(descriptor), directory.stat()
+        # Not what has another name: that is somebody's file already.
+        is_made_here = ours.st_uid == 0 and (stat.S_ISDIR(ours.st_mode) or ours.st_nlink == 1)
+        if is_made_here and his.st_uid != 0:
+            os.fchown(descriptor, his.st_uid, his.st_gid)
+
+
 def make_private_dirs(path: Path) -> None:
     """Create a directory and its missing parents, mode 0700. Raises StoreError naming the path and the reason."""
     try:
         missing = [step for step in (path, *path.parents) if not step.exists()]
         for step in reversed(missing):
-            step.mkdir(mode=0o700, exist_ok=True)
+            with suppress(FileExistsError):
+                make_private_dir(step)
             fsync_path(step.parent)
         _require_directory(path)
     except OSError as exc:
@@ -171,7 +206,7 @@ def emptied(path: Path) -> Iterator[Path]:
             if not stat.S_ISDIR(path.lstat().st_mode):
                 raise StoreError(f"{path} is not a directory. Remove it, then run again.")
             shutil.rmtree(path)
-        path.mkdir(mode=0o700)
+        make_private_dir(path)
     except OSError as exc:
         raise StoreError(
             f"{path} cannot be prepared: {reason(exc)}. Correct the rights on {path.parent}, or storage_path."
@@ -184,7 +219,7 @@ def emptied(path: Path) -> Iterator[Path]:
 
 def write_new(path: Path, data: bytes) -> None:
     """Write a file that does not exist yet, mode 0600, onto the disk. Raises OSError."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor = make(path)
     try:
         write_at(descriptor, data, 0)
         os.fsync(descriptor)
@@ -235,7 +270,7 @@ def link_or_copy(source: Path, target: Path) -> bool:
 def copy_file(source: Path, target: Path, *, progress: Progress = silent) -> None:
     """Copy a file to a path that does not exist yet, mode 0600, onto the disk. Raises OSError."""
     with source.open("rb", buffering=0) as stream:
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = make(target)
         try:
             size = os.fstat(stream.fileno()).st_size
             copy_bytes(stream.fileno(), descriptor, size, progress=progress)

@@ -23,6 +23,12 @@ _DRILL_SECONDS = 7 * 86400 * 3 // 2
 _SKEW = timedelta(minutes=5)
 
 
+_S3_LACKS = "The next run sends what is missing; look at why the last one did not."
+_LOCAL_LACKS = (
+    "Find out who removed it. Look at the disk; bring one back with `eternia-backup download NAME --to STORAGE_PATH`."
+)
+
+
 class Level(IntEnum):
     """How badly, and the exit code that says so: https://www.monitoring-plugins.org/doc/guidelines.html"""
 
@@ -79,11 +85,8 @@ def _stores(config: Config, found: Status) -> Iterator[Trouble]:
     for store in found.stores:
         # A run that goes on may be sending it just now.
         if store.missing and not found.running:
-            yield Trouble(
-                Level.WARNING,
-                f"{store.name} lacks {counted(store.missing, 'verified backup')} that the policy wants there. The next "
-                "run sends to S3 what is missing there; look at why the last one did not.",
-            )
+            lacks = f"{store.name} lacks {counted(store.missing, 'verified backup')} that the policy wants there."
+            yield Trouble(Level.WARNING, f"{lacks} {_LOCAL_LACKS if store.name == local else _S3_LACKS}")
     if config.cloud is not None and found.record is not None and found.record.create_only is False:
         yield Trouble(
             Level.WARNING,

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import LockedError, StoreError
-from .files import reason
+from .files import make, reason
 
 _NAME = ".lock"
 # A drill may take hours, and backups go on meanwhile.
@@ -68,7 +68,7 @@ def _require_free(path: Path, taken: str) -> None:
 
 @contextmanager
 def _held(path: Path, taken: str) -> Iterator[None]:
-    with _locked(path, os.O_RDWR | os.O_CREAT, taken=taken, place="storage_path") as descriptor:
+    with _locked(path, None, taken=taken, place="storage_path") as descriptor:
         # Only a help for whoever finds the lock taken: a full disk must not keep anybody from holding it.
         with suppress(OSError):
             os.ftruncate(descriptor, 0)
@@ -77,9 +77,13 @@ def _held(path: Path, taken: str) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(path: Path, flags: int, *, taken: str, place: str) -> Iterator[int]:
+def _locked(path: Path, flags: int | None, *, taken: str, place: str) -> Iterator[int]:
+    """`flags` are for what has to be there; without them it is made."""
     try:
-        descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        if flags is None:
+            descriptor = make(path, access=os.O_RDWR, is_new=False)
+        else:
+            descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as exc:
         raise StoreError(f"{path} cannot be opened: {reason(exc)}. Correct the rights on {path.parent}.") from exc
     try:

@@ -193,6 +193,9 @@ def close_to_others(kept: Kept) -> None:
     """What was kept by a link had the live file's owner and mode until now. Raises OSError."""
     for path in kept.files.values():
         os.chmod(path, 0o600)
+        if os.geteuid() == 0:
+            his = path.parent.stat()
+            os.chown(path, his.st_uid, his.st_gid, follow_symlinks=False)
 
 
 def _prepare_sound(
@@ -235,7 +238,7 @@ def _prepare_sound(
 
 
 def _prepare_raw(target: Target, place: Path, staged: Path) -> Kept:
-    staged.mkdir(mode=0o700)
+    files.make_private_dir(staged)
     present = target.present()
     linked = [_keep_raw(target.beside(suffix), staged, alone=len(present) == 1) for suffix in present]
     files.fsync_path(staged)

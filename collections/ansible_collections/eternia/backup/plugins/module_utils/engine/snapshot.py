@@ -143,7 +143,7 @@ def _require_tables(path: Path, facts: dict[str, Any]) -> None:
 
 
 def _copy_files(pin: Pin, target: Path) -> tuple[str, dict[str, Any]]:
-    descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor = files.make(target, access=os.O_RDWR)
     try:
         if pin.size <= SMALLEST:
             # A thread, and what it needs to be loaded, takes longer than both.
@@ -160,7 +160,7 @@ def _copy_files(pin: Pin, target: Path) -> tuple[str, dict[str, Any]]:
 
 def _copy_by_sqlite(pin: Pin, target: Path) -> tuple[str, dict[str, Any]]:
     counted = sqlite.facts(pin.connection)
-    os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    os.close(files.make(target))
     sqlite.copy_into(pin.connection, target)
     return "sqlite_backup", counted
 
@@ -168,7 +168,7 @@ def _copy_by_sqlite(pin: Pin, target: Path) -> tuple[str, dict[str, Any]]:
 def _take_state(path: Path, target: Path, sleep: Callable[[float], None]) -> Snapshot:
     started = time.monotonic()
     raw, found = _stable_state(path, sleep)
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor = files.make(target)
     try:
         files.write_at(descriptor, raw, 0)
     finally:

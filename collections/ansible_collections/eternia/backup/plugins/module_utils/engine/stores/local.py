@@ -62,7 +62,7 @@ class LocalStore:
 
     def fetch(self, copy: Copy, target: Path, progress: Progress) -> None:
         with self._opened(str(copy.name)) as stream:
-            descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            descriptor = files.make(target, access=os.O_RDWR)
             try:
                 files.copy_bytes(stream.fileno(), descriptor, os.fstat(stream.fileno()).st_size, progress=progress)
             finally:

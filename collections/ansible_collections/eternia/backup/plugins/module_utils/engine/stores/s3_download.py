@@ -23,7 +23,7 @@ _RANGE = 64 * 1024 * 1024
 def fetch(client: S3Client, key: str, head: dict[str, Any], target: Path, progress: Progress) -> None:
     """Bring the object that `head` describes to the new file `target`. Raises StoreError, OSError."""
     size = head["ContentLength"]
-    descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor = files.make(target, access=os.O_RDWR)
     try:
         # Ranges arrive in no order; the file has its size from the start.
         os.ftruncate(descriptor, size)
