@@ -45,6 +45,11 @@ class SetClock:
         self.moment += timedelta(seconds=seconds)
 
 
+def clock(hours: float = 0) -> Clock:
+    """A clock that stands so many hours after NOON."""
+    return SetClock(NOON + timedelta(hours=hours)).clock()
+
+
 def configuration(base: Path, **block: Any) -> Config:
     """A configuration of staging, host web1, with everything below `base` and no S3."""
     return config_.parse(block, environment="staging", host="web1", base_dir=str(base))

@@ -10,7 +10,6 @@ import re
 import subprocess
 from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
 
 import pytest
 from ansible_collections.eternia.backup.plugins.module_utils.engine import (
@@ -27,8 +26,8 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine.errors impor
 from ansible_collections.eternia.backup.plugins.module_utils.engine.recovery import Request
 from ansible_collections.eternia.backup.tests.unit.builders import (
     NOON,
-    SetClock,
     add_rows,
+    clock,
     configuration,
     connect,
     database,
@@ -58,10 +57,6 @@ def web2(web1, tmp_path):
 
 def run(config, hours=0):
     return backup.run(config, clock=clock(hours))
-
-
-def clock(hours=0):
-    return SetClock(NOON + timedelta(hours=hours)).clock()
 
 
 def path_of(config):

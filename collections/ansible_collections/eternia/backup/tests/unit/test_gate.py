@@ -11,15 +11,13 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, closing, contextmanager, suppress
-from datetime import timedelta
 
 import pytest
 from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, gate, restore, swap
 from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import LockedError, TargetError
 from ansible_collections.eternia.backup.tests.unit.builders import (
-    NOON,
-    SetClock,
     add_rows,
+    clock,
     configuration,
     connect,
     database,
@@ -53,10 +51,6 @@ def can_be_shut(path) -> bool:
 def require_gate(tmp_path):
     if not can_be_shut(tmp_path / "probe"):
         pytest.skip("only root may refuse an open (fanotify)")
-
-
-def clock(hours=0):
-    return SetClock(NOON + timedelta(hours=hours)).clock()
 
 
 def opened(path) -> subprocess.CompletedProcess[str]:

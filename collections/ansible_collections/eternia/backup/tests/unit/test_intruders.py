@@ -9,15 +9,13 @@ import os
 import signal
 import sqlite3
 from contextlib import closing
-from datetime import timedelta
 
 import pytest
 from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, placing, restore, safety, swap
 from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import DamagedError, TargetError
 from ansible_collections.eternia.backup.tests.unit.builders import (
-    NOON,
-    SetClock,
     add_rows,
+    clock,
     configuration,
     connect,
     database,
@@ -26,12 +24,20 @@ from ansible_collections.eternia.backup.tests.unit.builders import (
 )
 
 
-def clock(hours=0):
-    return SetClock(NOON + timedelta(hours=hours)).clock()
-
-
 def holding(directory, words):
     return [path for path in directory.rglob("*") if path.is_file() and words in path.read_bytes()]
+
+
+def leave_in_log(database_path):
+    """A writer that dies before what it wrote is anywhere but in the log."""
+
+    def work_and_die():
+        application = sqlite3.connect(database_path, isolation_level=None)
+        application.execute("PRAGMA wal_autocheckpoint = 0")
+        application.execute("INSERT INTO memories (description) VALUES ('PRECIOUS')")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert in_child(work_and_die) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("moment", ["before the journal", "before the rename"])
@@ -83,13 +89,7 @@ def test_a_log_that_cannot_be_folded_for_want_of_space_is_not_parted_from_its_da
     database(config.database_path)
     backup.run(config, clock=clock())
 
-    def work_and_die():
-        application = sqlite3.connect(config.database_path, isolation_level=None)
-        application.execute("PRAGMA wal_autocheckpoint = 0")
-        application.execute("INSERT INTO memories (description) VALUES ('PRECIOUS')")
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    assert in_child(work_and_die) == -signal.SIGKILL
+    leave_in_log(config.database_path)
 
     class Full(sqlite3.Connection):
         def execute(self, sql, *arguments):
@@ -114,13 +114,7 @@ def test_who_goes_on_without_the_log_of_something_damaged_finds_it_whole_in_safe
     database(config.database_path)
     backup.run(config, clock=clock())
 
-    def work_and_die():
-        application = sqlite3.connect(config.database_path, isolation_level=None)
-        application.execute("PRAGMA wal_autocheckpoint = 0")
-        application.execute("INSERT INTO memories (description) VALUES ('PRECIOUS')")
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    assert in_child(work_and_die) == -signal.SIGKILL
+    leave_in_log(config.database_path)
     before = config.database_path.read_bytes()
 
     def malformed(*_arguments):

@@ -25,8 +25,8 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine import (
 )
 from ansible_collections.eternia.backup.tests.unit.builders import (
     NOON,
-    SetClock,
     add_rows,
+    clock,
     configuration,
     connect,
     database,
@@ -35,10 +35,6 @@ from ansible_collections.eternia.backup.tests.unit.builders import (
 
 # Nobody here: no file is his but what is given to him.
 USER = 54321
-
-
-def clock(hours=0):
-    return SetClock(NOON + timedelta(hours=hours)).clock()
 
 
 @pytest.fixture

@@ -13,17 +13,13 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine import backu
 from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import EngineError
 from ansible_collections.eternia.backup.tests.unit.builders import (
     NOON,
-    SetClock,
     add_rows,
+    clock,
     configuration,
     connect,
     database,
     query,
 )
-
-
-def clock(hours=0):
-    return SetClock(NOON + timedelta(hours=hours)).clock()
 
 
 @pytest.fixture
