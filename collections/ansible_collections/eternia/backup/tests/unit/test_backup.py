@@ -231,7 +231,7 @@ def test_only_the_owner_may_look(config):
     assert config.storage_path.parent.stat().st_mode & 0o777 == 0o700
     assert {name: (config.storage_path / name).stat().st_mode & 0o777 for name in stored(config)} == {
         ".lock": 0o600,
-        claim.NAME: 0o600,
+        claim.CLAIM: 0o600,
         "last-run.json": 0o600,
         FIRST: 0o600,
         f"{FIRST}.manifest.json": 0o600,
@@ -637,7 +637,7 @@ def test_a_copy_that_is_not_what_the_source_was_is_no_backup(config, monkeypatch
     message = r"tables is .*49.*, the source had .*50" if "row" in lost else r"is damaged: .* says"
     with pytest.raises(backup.RunFailedError, match=message):
         run(config)
-    assert stored(config) == [".lock", claim.NAME, "last-run.json"]
+    assert stored(config) == [".lock", claim.CLAIM, "last-run.json"]
 
 
 SITUATIONS = {

@@ -60,7 +60,7 @@ def run(config, hours=0):
 
 
 def path_of(config):
-    return config.storage_path / claim.NAME
+    return config.storage_path / claim.CLAIM
 
 
 VERBS = {

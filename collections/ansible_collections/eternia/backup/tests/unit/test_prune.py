@@ -53,7 +53,7 @@ def config(tmp_path):
     return four_backups(tmp_path)
 
 
-OF_EVERY_RUN = (".lock", "last-run.json", claim.NAME)
+OF_EVERY_RUN = (".lock", "last-run.json", claim.CLAIM)
 
 
 def removed(outcome):

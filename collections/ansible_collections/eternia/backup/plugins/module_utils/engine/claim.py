@@ -12,10 +12,8 @@ from pathlib import Path
 
 from . import files
 from .errors import DamagedError, NameTakenError, NotFoundError, StoreError
-from .stores.base import Owner
+from .stores.base import CLAIM, Owner
 from .stores.local import LocalStore
-
-NAME = "eternia_backup.host.json"
 
 
 def require(store: LocalStore, owner: Owner) -> bool:
@@ -23,7 +21,7 @@ def require(store: LocalStore, owner: Owner) -> bool:
 
     Raises StoreError where it belongs to somebody else. The path in it counts for nothing: it moves with its directory.
     """
-    path = store.path / NAME
+    path = store.path / CLAIM
     try:
         raw = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -43,7 +41,7 @@ def take(store: LocalStore, owner: Owner, *, staging: Path) -> None:
     """Claim the directory where nobody has. Only for the holder of the lock. Raises as `require`."""
     if require(store, owner):
         return
-    staged, path = staging / NAME, store.path / NAME
+    staged, path = staging / CLAIM, store.path / CLAIM
     try:
         files.write_new(staged, json.dumps(asdict(owner), indent=2).encode() + b"\n")
         with suppress(NameTakenError):

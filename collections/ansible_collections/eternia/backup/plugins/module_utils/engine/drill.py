@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,20 +29,18 @@ from . import (
     placing,
     recovery,
     scratch,
-    selection,
     sqlite,
     verify,
 )
 from . import target as target_
-from .catalog import VERIFIED
-from .clock import Clock, is_possible
+from .clock import Clock
 from .config import Config
 from .eligibility import Chosen
 from .errors import DamagedError, EngineError, StoreError
 from .history import Entry, Last, Prediction
+from .lot import Choice, Choose, Lot
 from .names import DATABASE
 from .selection import Candidate
-from .stores.base import Copy, Store
 from .stores.local import LocalStore
 from .swap import Kept
 from .target import Target
@@ -50,14 +48,6 @@ from .target import Target
 # The steps that a recovery has too, before the application starts.
 _RECOVERY = ("fetch", "prove", "place")
 _NOTHING_WAS_THERE = Kept(None, {}, linked=False, sound=False)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One copy in one store: no other store's copy stands in for it."""
-
-    store: Store
-    copy: Copy
 
 
 @dataclass
@@ -117,7 +107,6 @@ class DrillFailedError(EngineError):
         self.outcome = outcome
 
 
-Choose = Callable[[Sequence[Choice]], Choice]
 # What is done with a choice: returns facts; raises EngineError.
 Act = Callable[[Choice, recovery.Outcome], Mapping[str, Any]]
 
@@ -155,28 +144,25 @@ class _Attempt:
 
     def __init__(self, config: Config, clock: Clock, choose: Choose | None, place: Path) -> None:
         self._config, self._clock, self._place = config, clock, place
-        self._now, self._started = clock.now(), time.monotonic()
-        self._outcome = Outcome(names.iso(self._now))
+        self._started = time.monotonic()
+        self._outcome = Outcome(names.iso(clock.now()))
         self._earlier = self._history()
-        lot = random.Random(f"{config.host} {self._earlier[-1:]}")
-        self._choose: Choose = choose or lot.choice
-        self._stores = catalog.stores(config)
-        listed = {store.name: self._list(store) for store in self._stores}
-        verified = (backup for backup in catalog.merge(listed) if backup.status == VERIFIED)
-        self._kind = selection.kind_of_host(config, verified)
-        self._listed = {store: self._fit(copies) for store, copies in listed.items()}
+        drawn = random.Random(f"{config.host} {self._earlier[-1:]}")
+        self._lot = Lot(config, clock.now(), choose or drawn.choice)
+        # The same: a store may fail to be listed later, too.
+        self._outcome.undrilled = self._lot.unlisted
 
     def drill_all(self, act: Act) -> None:
         """The newest of every store, and an older one: what went wrong with one keeps no other from its turn."""
         undrilled = self._outcome.undrilled
-        for store in self._stores:
-            if store.name not in undrilled and not self._drill(self._newest_of(store), act, newest=True):
+        for store in self._lot.stores:
+            if store.name not in undrilled and not self._drill(self._lot.newest_of(store), act, newest=True):
                 undrilled.setdefault(
                     store.name,
-                    f"{store.location('').rstrip('/')} has no verified backup of the {self._kind}. Take one, then "
+                    f"{store.location('').rstrip('/')} has no verified backup of the {self._lot.kind}. Take one, then "
                     "drill again.",
                 )
-        self._drill(self._older, act, newest=False)
+        self._drill(self._lot.older, act, newest=False)
 
     def ended(self) -> Outcome:
         """What came of it. Raises DrillFailedError where anything went wrong."""
@@ -282,7 +268,7 @@ class _Attempt:
             if choice is None:
                 return False
             drilled = self._told(choice, act, newest=newest)
-            if drilled.problem is None or self._is_still_there(choice):
+            if drilled.problem is None or self._lot.is_still_there(choice):
                 self._outcome.drilled.append(drilled)
                 return True
             self._outcome.warn(f"{drilled.location} was removed while it was drilled; another is taken.")
@@ -306,45 +292,3 @@ class _Attempt:
         except DamagedError as exc:
             self._outcome.warn(str(exc))
             return []
-
-    def _list(self, store: Store) -> list[Copy]:
-        """What a store holds; nothing where it cannot be listed, which is told."""
-        try:
-            catalog.require_own(store, self._config)
-            return list(store.copies())
-        except StoreError as exc:
-            self._outcome.undrilled[store.name] = str(exc)
-            return []
-
-    def _fit(self, copies: Sequence[Copy]) -> list[Copy]:
-        """Those that say of themselves that they are verified, of the host's kind, the newest first."""
-        fit = (
-            copy
-            for copy in copies
-            if copy.has_manifest
-            and copy.name.kind == self._kind
-            # Of a clock that is wrong for certain nothing is from the future.
-            and (copy.name.created_at <= self._now or not is_possible(self._now))
-        )
-        return sorted(fit, key=lambda copy: copy.name, reverse=True)
-
-    def _is_still_there(self, choice: Choice) -> bool:
-        try:
-            return any(copy.has_manifest for copy in choice.store.copies(choice.copy.name))
-        except StoreError:
-            # Nobody knows, so what went wrong is what counts.
-            return True
-
-    def _newest_of(self, store: Store) -> Callable[[set[Choice]], Choice | None]:
-        def pick(removed: set[Choice]) -> Choice | None:
-            if removed:
-                self._listed[store.name] = self._fit(self._list(store))
-            choices = (Choice(store, copy) for copy in self._listed[store.name])
-            return next((choice for choice in choices if choice not in removed), None)
-
-        return pick
-
-    def _older(self, removed: set[Choice]) -> Choice | None:
-        choices = [Choice(store, copy) for store in self._stores for copy in self._listed[store.name][1:]]
-        choices = [choice for choice in choices if choice not in removed]
-        return self._choose(choices) if choices else None

@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +149,11 @@ def make_private_dirs(path: Path) -> None:
     try:
         missing = [step for step in (path, *path.parents) if not step.exists()]
         for step in reversed(missing):
-            with suppress(FileExistsError):
+            try:
                 make_private_dir(step)
+            except FileExistsError:
+                if not step.is_dir():
+                    raise
             fsync_path(step.parent)
         _require_directory(path)
     except OSError as exc:

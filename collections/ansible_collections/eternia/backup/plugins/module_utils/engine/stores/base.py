@@ -48,6 +48,10 @@ class Copy:
         return self.has_manifest and self.bytes is not None
 
 
+# The file or object that says who a place belongs to.
+CLAIM = "eternia_backup.host.json"
+
+
 @dataclass(frozen=True)
 class Owner:
     """Who a storage path or a prefix in S3 belongs to: two who share one would prune each other's backups."""

@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -18,14 +17,13 @@ from ..files import Progress
 from ..manifest import Manifest, Transfer, from_json
 from ..names import DRILLED_SUFFIX, MANIFEST_SUFFIX, SIDECAR_SUFFIXES, BackupName
 from . import s3_delta, s3_download, s3_open
-from .base import S3, Copy, Owner, group
+from .base import CLAIM, S3, Copy, Owner, group
+from .s3_claim import Claim
 from .s3_client import S3Client, S3Error, S3Settings
 from .s3_upload import CRC64NVME, Rung, Upload, ladder, send
 
 T = TypeVar("T")
 
-# Who a prefix belongs to.
-_CLAIM = "eternia_backup.host.json"
 # What a store is tried with; in none that keeps its word does it ever appear.
 _PROBE = "eternia_backup.probe"
 
@@ -43,6 +41,7 @@ class S3Store:
         self._options = {**self._encryption, **_without_none(StorageClass=settings.storage_class)}
         self.create_only: bool | None = None
         self._checks: bool | None = None
+        self._claim = Claim(self.location(CLAIM), self._client.location(settings.prefix))
 
     def location(self, name: BackupName | str) -> str:
         return self._client.location(self._key(name))
@@ -81,16 +80,15 @@ class S3Store:
         for those. Raises StoreError where the prefix belongs to somebody else.
         """
         self.create_only = None
-        raw = self._get(_CLAIM)
+        raw = self._get(CLAIM)
         if raw is None:
             self._require_empty(owner)
-            claim = {**asdict(owner), "checks_what_arrives": self._refuses_wrong_bytes()}
-            raw = json.dumps(claim, indent=2).encode() + b"\n"
+            raw = self._claim.made(owner, checks=self._refuses_wrong_bytes())
             # Where another host was faster, what it wrote is what counts.
-            self._created(_CLAIM, raw)
-            raw = self._get(_CLAIM) or raw
-        self._checks = self._required(raw, owner).get("checks_what_arrives") is True
-        self.create_only = not self._created(_CLAIM, raw)
+            self._created(CLAIM, raw)
+            raw = self._get(CLAIM) or raw
+        self._checks = self._claim.require(raw, owner)
+        self.create_only = not self._created(CLAIM, raw)
         return self.create_only
 
     def claimed(self, owner: Owner) -> bool:
@@ -98,8 +96,10 @@ class S3Store:
 
         Raises StoreError where it belongs to somebody else.
         """
-        raw = self._get(_CLAIM)
-        return raw is not None and bool(self._required(raw, owner))
+        raw = self._get(CLAIM)
+        if raw is not None:
+            self._claim.require(raw, owner)
+        return raw is not None
 
     def prove(self, copy: Copy) -> None:
         """By the checksum that S3 keeps of the whole object, or by reading it back."""
@@ -190,31 +190,13 @@ class S3Store:
             return False
         return True
 
-    def _required(self, raw: bytes, owner: Owner) -> dict[str, Any]:
-        """The claim, which has to be the owner's."""
-        found = Owner.from_json(raw, self.location(_CLAIM))
-        if found != owner:
-            raise self._belongs(found, owner)
-        claim: dict[str, Any] = json.loads(raw)
-        return claim
-
-    def _belongs(self, found: Owner, owner: Owner) -> StoreError:
-        return StoreError(
-            f"{self._client.location(self._settings.prefix)} belongs to host {found.host} (environment "
-            f"{found.environment}, {found.storage_path}); this is host {owner.host} (environment {owner.environment}, "
-            f"{owner.storage_path}). Give each host its own prefix, for example cloud_backup.prefix: "
-            f"{owner.environment}/{owner.host}. Only if the other no longer exists, or became this one, hand it "
-            # Deleting the claim would not do: the newest manifest still names the other.
-            f"over: `echo {owner.to_shell()} | aws s3 cp - {self.location(_CLAIM)}`."
-        )
-
     def _require_empty(self, owner: Owner) -> None:
         """Refuse a prefix without a claim where the newest backup says that it is somebody else's."""
         newest = max((copy.name for copy in self.copies() if copy.verified), default=None)
         if newest is not None:
             manifest = self.manifest(newest)
             if (manifest.environment, manifest.host) != (owner.environment, owner.host):
-                raise self._belongs(Owner(manifest.environment, manifest.host, "by its newest manifest"), owner)
+                raise self._claim.refusal(Owner(manifest.environment, manifest.host, "by its newest manifest"), owner)
 
     def _refuses_wrong_bytes(self) -> bool:
         """Whether the store looks at checksums at all: sent with a wrong one, a few bytes have to be refused."""
