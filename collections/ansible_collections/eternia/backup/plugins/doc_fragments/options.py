@@ -26,6 +26,7 @@ options:
         backups are kept. A backup stays when any of them keeps it. Where C(retention) is given and C(retention_days)
         is not, the rules of C(retention) alone decide.
       - C(verify) (V(quick) or V(full), default V(quick)) says how a snapshot is checked.
+      - C(compression) (V(none) or V(zstd), default V(none)) says how backups are stored.
       - C(cloud_backup) is a block of C(enabled) (default V(false)), C(provider) (V(aws)), C(bucket), C(region),
         C(prefix) (default the environment), C(endpoint_url), C(storage_class), C(sse) (V(AES256) or V(aws:kms)),
         C(kms_key_id), C(checksum) (V(auto), V(crc64nvme), V(sha256) or V(md5), default V(auto)) and

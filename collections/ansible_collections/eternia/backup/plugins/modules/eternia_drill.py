@@ -21,6 +21,7 @@ description:
 requirements:
   - boto3 >= 1.36 (only with S3)
   - blake3 (for backups that were hashed with it)
+  - zstandard (for backups that are compressed)
 extends_documentation_fragment:
   - eternia.backup.options
 attributes:

@@ -45,6 +45,7 @@ options:
 requirements:
   - boto3 >= 1.36 (only with S3)
   - blake3 (for backups that were hashed with it)
+  - zstandard (for backups that are compressed)
 extends_documentation_fragment:
   - eternia.backup.options
 attributes:

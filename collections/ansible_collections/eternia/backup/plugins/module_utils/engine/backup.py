@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,6 +110,7 @@ def plan(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outco
     size = snapshot.rehearse(attempt.source, room, sleep=clock.sleep)
     name = attempt.free_name()
     attempt.warn_of_the_clock(name)
+    _require_libraries(config)
     newest = attempt.newest_if_unchanged(
         lambda: snapshot.content_digest(attempt.source, digest.preferred_algorithm(), sleep=clock.sleep)
     )
@@ -154,15 +155,16 @@ def run(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcom
                 outcome.warn(message)
         scratch.tidy(config.storage_path)
         attempt = _Attempt(config, clock, skip_unchanged, outcome)
+        _require_libraries(config)
         name = attempt.free_name()
         clock.sleep_until(name.created_at)
         attempt.warn_of_the_clock(name)
-        taken = snapshot.take(attempt.source, staging / str(name), sleep=clock.sleep)
+        taken = snapshot.take(attempt.source, staging / str(replace(name, encoding=())), sleep=clock.sleep)
         outcome.pinned_seconds = taken.pinned_seconds
         manifest = _prove(config, name, taken, clock)
         newest = attempt.newest_if_unchanged(lambda: manifest.content.digest)
         if newest is None:
-            local.put(taken.path, manifest)
+            local.put(staging / manifest.name, manifest)
             attempt.settle(name, manifest.stored.bytes, manifest)
             log.info(f"{outcome.path}: {outcome.bytes} bytes of {attempt.source.path}, check {config.verify}: ok")
         else:
@@ -224,10 +226,19 @@ def _described(begun: Record, outcome: Outcome, seconds: float) -> Record:
 
 
 def _prove(config: Config, name: BackupName, taken: Snapshot, clock: Clock) -> Manifest:
-    """Check the snapshot, compare it with its source, hash it and put it on the disk, all side by side."""
+    """Check the snapshot, compare it with its source, hash it and put it on the disk, all side by side.
+
+    Where backups are compressed, what is put on the disk is the compressed file, under the backup's name.
+    """
     try:
         algorithm, for_s3 = digest.preferred_algorithm(), config.cloud is not None
-        proof = verify.prove(taken.path, name.kind, config.verify, algorithm=algorithm, for_s3=for_s3)
+        if name.encoding:
+            encoded = taken.path.with_name(str(name))
+            proof = verify.prove_and_compress(
+                taken.path, name.kind, config.verify, encoded=encoded, algorithm=algorithm, for_s3=for_s3
+            )
+        else:
+            proof = verify.prove(taken.path, name.kind, config.verify, algorithm=algorithm, for_s3=for_s3)
         verify.same_facts(taken.path, proof.facts, taken.facts)
     except DamagedError as exc:
         source_path = taken.facts["path"]
@@ -252,6 +263,14 @@ def _prove(config: Config, name: BackupName, taken: Snapshot, clock: Clock) -> M
     )
 
 
+def _require_libraries(config: Config) -> None:
+    """Refuse before anything is copied what could not be stored. Raises StoreError."""
+    if config.encoding:
+        from . import compression
+
+        compression.require()
+
+
 class _Attempt:
     """What is known while a backup is planned or taken: the local store, the source, the outcome so far."""
 
@@ -259,6 +278,7 @@ class _Attempt:
         self.local = catalog.local(config)
         self.outcome = outcome or Outcome()
         self._clock = clock
+        self._encoding = config.encoding
         known = catalog.build([self.local])
         self.source = source.resolve(config, backed_up={backup.name.kind for backup in known})
         newest = catalog.newest_verified(known, self.source.kind)
@@ -287,12 +307,15 @@ class _Attempt:
     def free_name(self) -> BackupName:
         """The name of this second; where it is taken, of the next that is free."""
         second = self._clock.second()
-        while self._is_taken(BackupName(second, self.source.kind)):
+        while self._is_taken(second):
             second += timedelta(seconds=1)
-        return BackupName(second, self.source.kind)
+        return BackupName(second, self.source.kind, self._encoding)
 
-    def _is_taken(self, name: BackupName) -> bool:
-        return any(os.path.lexists(self.local.path / f"{name}{suffix}") for suffix in ("", *names.SIDECAR_SUFFIXES))
+    def _is_taken(self, second: datetime) -> bool:
+        """Also by a backup of another encoding: two of one second are hard to tell apart for a person."""
+        names_of_it = (BackupName(second, self.source.kind, encoding) for encoding in names.ENCODINGS)
+        suffixes = ("", *names.SIDECAR_SUFFIXES)
+        return any(os.path.lexists(self.local.path / f"{n}{suffix}") for n in names_of_it for suffix in suffixes)
 
     def warn_of_the_clock(self, name: BackupName) -> None:
         """Moved back, it makes the next backup look older than the last one; years ahead, it makes all look old."""

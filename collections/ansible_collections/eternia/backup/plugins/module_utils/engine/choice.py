@@ -53,7 +53,7 @@ def prove_in_store(chosen: Chosen, outcome: Outcome) -> Chosen:
     trouble: list[EngineError] = []
     for place, (store, copy, _manifest) in enumerate(chosen.copies):
         try:
-            eligibility.require_plain(copy, store.location(copy.name))
+            eligibility.require_decodable(copy, store.location(copy.name))
             if copy.has_manifest:
                 store.prove(copy)
             return replace(chosen, copies=chosen.copies[place:])
@@ -77,7 +77,8 @@ def describe(outcome: Outcome, chosen: Chosen) -> None:
         outcome.store, outcome.location = store.name, store.location(copy.name)
         outcome.bytes_to_fetch = copy.bytes or 0
     outcome.bytes = outcome.bytes_to_fetch if manifest is None else manifest.content.bytes
-    outcome.space_needed = outcome.bytes
+    # What is compressed lies there twice for a moment.
+    outcome.space_needed = outcome.bytes + (outcome.bytes_to_fetch if manifest and manifest.stored.encoding else 0)
 
 
 def created_at(title: str, manifest: Manifest | None) -> str | None:

@@ -28,7 +28,7 @@ FREQUENCIES = tuple(_PERIODS)
 
 _KEYS = (
     *("enabled", "frequency", "source", "database_path", "state_path", "storage_path", "storage_mount"),
-    *("retention_days", "retention", "minimum_kept", "verify", "cloud_backup", "report"),
+    *("retention_days", "retention", "minimum_kept", "verify", "compression", "cloud_backup", "report"),
 )
 _CLOUD_KEYS = (
     *("enabled", "provider", "bucket", "region", "prefix", "endpoint_url"),
@@ -69,6 +69,7 @@ class Config:
     legacy_paths: tuple[Path, ...]
     policy: Policy
     verify: str
+    compression: str
     cloud: S3Settings | None
     report: Report
 
@@ -76,6 +77,11 @@ class Config:
     def owner(self) -> Owner:
         """Who the prefix in S3 belongs to."""
         return Owner(self.environment, self.host, str(self.storage_path))
+
+    @property
+    def encoding(self) -> tuple[str, ...]:
+        """What is done to the bytes of a backup before it is stored, as its name says it."""
+        return ("zst",) if self.compression == "zstd" else ()
 
     @property
     def max_age(self) -> int:
@@ -109,6 +115,7 @@ def parse(block: Any, *, environment: str, host: str, base_dir: str | None) -> C
         legacy_paths=_legacy_paths(base_dir),
         policy=_policy(reader),
         verify=reader.choice("verify", ("quick", "full"), "quick"),
+        compression=reader.choice("compression", ("none", "zstd"), "none"),
         cloud=_cloud(reader.block("cloud_backup", _CLOUD_KEYS), environment, base_dir),
         report=_report(reader.block("report", _REPORT_KEYS), base_dir),
     )

@@ -90,24 +90,54 @@ def of_file(path: Path, algorithm: str, *, for_s3: bool = True) -> tuple[Content
     part = part_bytes(size)
     if size <= part:
         # Its only part is the whole.
-        value, checksum = _whole_and_checksum(path, algorithm, for_s3)
-        parts: tuple[str, ...] = (value,) if size else ()
+        sums = _sums(path, algorithm, for_s3)
+        parts: tuple[str, ...] = (sums.digest.value,) if size else ()
     else:
         # Only here: to load that takes longer than to hash a small file.
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(max_workers=_THREADS) as pool:
             found = pool.map(lambda start: _of_range(path, algorithm, start, part), range(0, size, part))
-            value, checksum = _whole_and_checksum(path, algorithm, for_s3)
+            sums = _sums(path, algorithm, for_s3)
             parts = tuple(found)
-    digest = Digest(algorithm, value)
-    return Content(size, digest, Parts(part, parts)), Stored(size, digest, checksum)
+    return Content(size, sums.digest, Parts(part, parts)), Stored(size, sums.digest, sums.checksum)
 
 
 def _of_range(path: Path, algorithm: str, start: int, length: int) -> str:
     hasher = new(algorithm)
     for chunk in _chunks(path, start, length):
         hasher.update(chunk)
+    return str(hasher.hexdigest())
+
+
+class Sums:
+    """The digest of bytes that come one after the other, and S3's checksum where it is wanted and can be computed."""
+
+    def __init__(self, algorithm: str, *, for_s3: bool) -> None:
+        self._algorithm = algorithm
+        self._hasher = new(algorithm)
+        self._crc = crc64nvme() if for_s3 else None
+        self._value = 0
+
+    def update(self, chunk: bytes | memoryview) -> None:
+        self._hasher.update(chunk)
+        if self._crc is not None:
+            self._value = self._crc(chunk, self._value)
+
+    @property
+    def digest(self) -> Digest:
+        return Digest(self._algorithm, self._hasher.hexdigest())
+
+    @property
+    def checksum(self) -> str | None:
+        """As S3 writes it."""
+        return None if self._crc is None else _as_s3_writes(self._value)
+
+
+def of_bytes(raw: bytes, algorithm: str) -> str:
+    """The digest of what lies in memory, in hexadecimal."""
+    hasher = new(algorithm)
+    hasher.update(raw)
     return str(hasher.hexdigest())
 
 
@@ -125,15 +155,12 @@ def _as_s3_writes(checksum: int) -> str:
     return base64.b64encode(checksum.to_bytes(8, "big")).decode()
 
 
-def _whole_and_checksum(path: Path, algorithm: str, for_s3: bool) -> tuple[str, str | None]:
-    """The digest and S3's checksum, in one reading."""
-    hasher, value = new(algorithm), 0
-    crc = crc64nvme() if for_s3 else None
+def _sums(path: Path, algorithm: str, for_s3: bool) -> Sums:
+    """Both, in one reading."""
+    sums = Sums(algorithm, for_s3=for_s3)
     for chunk in _chunks(path, 0, path.stat().st_size):
-        hasher.update(chunk)
-        if crc is not None:
-            value = crc(chunk, value)
-    return hasher.hexdigest(), None if crc is None else _as_s3_writes(value)
+        sums.update(chunk)
+    return sums
 
 
 def _chunks(path: Path, start: int, length: int) -> Iterator[memoryview]:

@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from . import choice, digest, fetch, files, lock, log, manifest, selection, staging
@@ -60,12 +61,13 @@ def run(config: Config, wanted: str, *, directory: Path, clock: Clock, watch: Wa
 
 
 def _bring(chosen: Chosen, directory: Path, *, level: str, outcome: Outcome, watch: Watch) -> None:
-    name = required(chosen.candidate.title)
+    # What is compressed is brought as it was before: nobody needs a tool for it.
+    name = replace(required(chosen.candidate.title), encoding=())
     place = Target(name.kind, directory / str(name))
     _describe(outcome, chosen, place)
     with lock.held_target(place.path):
         try:
-            known = chosen.manifest
+            known = None if chosen.manifest is None else chosen.manifest.as_plain
             if known is None or not _is_there(known, place):
                 _fetch(chosen, place, level=level, outcome=outcome, watch=watch)
             else:
@@ -103,7 +105,7 @@ def _fetch(chosen: Chosen, place: Target, *, level: str, outcome: Outcome, watch
             "was backed up."
         )
     else:
-        _commit_manifest(staged.manifest, place)
+        _commit_manifest(staged.manifest.as_plain, place)
 
 
 def _is_there(found: Manifest, place: Target) -> bool:

@@ -33,6 +33,7 @@ from . import (
     verify,
 )
 from . import target as target_
+from .choice import describe
 from .clock import Clock
 from .config import Config
 from .eligibility import Chosen
@@ -46,7 +47,7 @@ from .swap import Kept
 from .target import Target
 
 # The steps that a recovery has too, before the application starts.
-_RECOVERY = ("fetch", "prove", "place")
+_RECOVERY = ("fetch", "decode", "prove", "place")
 _NOTHING_WAS_THERE = Kept(None, {}, linked=False, sound=False)
 
 
@@ -177,8 +178,8 @@ class _Attempt:
     def look(self, choice: Choice, steps: recovery.Outcome) -> Mapping[str, Any]:
         """Find out whether a restore could begin, without writing; returns the facts that it would have to find."""
         chosen = self._examined(choice, steps)
-        eligibility.require_plain(choice.copy, choice.store.location(choice.copy.name))
-        self._need_room(choice)
+        eligibility.require_decodable(choice.copy, choice.store.location(choice.copy.name))
+        self._need_room(chosen)
         return {} if chosen.manifest is None else chosen.manifest.facts
 
     def restore_and_mark(self, choice: Choice, steps: recovery.Outcome) -> Mapping[str, Any]:
@@ -206,7 +207,7 @@ class _Attempt:
                 one.store,
                 one.name,
                 one.bytes,
-                round(sum(one.steps[step] for step in _RECOVERY), 6),
+                round(sum(one.steps.get(step, 0.0) for step in _RECOVERY), 6),
             )
             for one in self._outcome.drilled
             if one.newest and one.problem is None
@@ -221,7 +222,7 @@ class _Attempt:
     def _restore(self, choice: Choice, steps: recovery.Outcome) -> Mapping[str, Any]:
         """The steps of a restore, with a target that nothing is at."""
         chosen = self._examined(choice, steps)
-        self._need_room(choice)
+        self._need_room(chosen)
         live = target_.of(self._config, choice.copy.name.kind)
         with files.emptied(self._place / "host") as directory:
             target = Target(live.kind, directory / live.path.name)
@@ -256,9 +257,11 @@ class _Attempt:
         candidate = Candidate(str(copy.name), copy.name.kind, ((store, copy),))
         return eligibility.examine(self._config, recovery.Request(), candidate, steps)
 
-    def _need_room(self, choice: Choice) -> None:
+    def _need_room(self, chosen: Chosen) -> None:
+        described = recovery.Outcome()
+        describe(described, chosen)
         # As much again, for the backup that may be taken meanwhile.
-        files.need_space(self._place, 2 * (choice.copy.bytes or 0))
+        files.need_space(self._place, 2 * described.space_needed)
 
     def _drill(self, pick: Callable[[set[Choice]], Choice | None], act: Act, *, newest: bool) -> bool:
         """Drill what is picked; where prune removed it meanwhile, what is picked next. False where there is nothing."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import verify
+from . import compression, verify
 from .config import Config
 from .errors import DamagedError, EngineError, NotFoundError, RefusedError, StoreError
 from .manifest import Manifest
@@ -99,14 +99,17 @@ def _with_manifests(candidate: Candidate) -> tuple[list[tuple[Store, Copy, Manif
     return sorted(copies, key=lambda one: one[1].bytes != (one[2].stored.bytes if one[2] else one[1].bytes)), trouble
 
 
-def require_plain(copy: Copy, where: str) -> None:
-    if copy.name.encoding:
+def require_decodable(copy: Copy, where: str) -> None:
+    """Raises DamagedError where this version cannot make it plain, StoreError where a library for that is missing."""
+    if "age" in copy.name.encoding:
         steps = {"age": "age -d", "zst": "zstd -d"}
         by_hand = " | ".join(steps[step] for step in reversed(copy.name.encoding))
         raise DamagedError(
             f"{where} is encoded ({', '.join(copy.name.encoding)}), which this version cannot undo. Do it by hand "
             f"({by_hand}), then restore the plain file by its path."
         )
+    if copy.name.encoding:
+        compression.require()
 
 
 def _require_allowed(allowed: bool, title: str, why: str) -> None:

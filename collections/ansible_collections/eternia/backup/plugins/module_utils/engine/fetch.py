@@ -9,8 +9,8 @@ import errno
 from pathlib import Path
 from typing import Any
 
-from . import digest, files, staging, verify
-from .eligibility import Chosen, require_plain, together
+from . import compression, digest, files, staging, verify
+from .eligibility import Chosen, require_decodable, together
 from .errors import DamagedError, EngineError, NotFoundError, StoreError, TargetError
 from .files import Progress
 from .manifest import Content, Manifest
@@ -65,13 +65,18 @@ def _fetched(
     staging.prepare(target)
     path = target.staging / target.real.name
     where = store.location(copy.name)
-    require_plain(copy, where)
+    require_decodable(copy, where)
     if copy.bytes is None:
         raise NotFoundError(f"{where} is gone; only what describes it is left. Choose another backup.")
-    files.need_space(target.staging, copy.bytes)
+    fetched = target.staging / str(copy.name) if copy.name.encoding else path
+    plain = manifest.content.bytes if manifest is not None and fetched != path else 0
+    files.need_space(target.staging, copy.bytes + plain)
     try:
         with outcome.step("fetch"):
-            store.fetch(copy, path, progress)
+            store.fetch(copy, fetched, progress)
+        if fetched != path:
+            with outcome.step("decode"):
+                _decode(fetched, path, manifest, where)
         with outcome.step("prove"):
             content, facts = _proven(path, target, manifest, where, level)
     except OSError as exc:
@@ -83,6 +88,14 @@ def _fetched(
             "look at the disks, then run again."
         ) from exc
     return Staged(path, title, where, store.name, content, facts, manifest)
+
+
+def _decode(fetched: Path, plain: Path, manifest: Manifest | None, where: str) -> None:
+    try:
+        compression.decode(fetched, plain, manifest)
+    except DamagedError as exc:
+        raise DamagedError(f"{where} is damaged: {exc} Choose another backup.") from exc
+    fetched.unlink()
 
 
 def has_companions(target: Target) -> bool:

@@ -53,12 +53,16 @@ class Content:
 
 @dataclass(frozen=True)
 class Stored:
-    """The file as it lies in a store; `crc64nvme` in base64 as S3 writes it, None where nobody wanted or had it."""
+    """The file as it lies in a store; `crc64nvme` in base64 as S3 writes it, None where nobody wanted or had it.
+
+    `frames` are the sizes of a compressed file's frames, one for each part of the content.
+    """
 
     bytes: int
     digest: Digest
     crc64nvme: str | None
     encoding: tuple[str, ...] = ()
+    frames: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,16 @@ class Manifest:
         """Those facts of the source that can be read again from any copy of it."""
         return {key: value for key, value in self.source.items() if key not in ("path", "bytes", "journal_mode")}
 
+    @property
+    def as_plain(self) -> Manifest:
+        """The manifest that the same backup has where it lies as it was before it was compressed."""
+        if not self.stored.encoding:
+            return self
+        name = replace(self.backup_name, encoding=())
+        return replace(
+            self, name=str(name), stored=Stored(self.content.bytes, self.content.digest, None), transfer=None
+        )
+
     def with_transfer(self, transfer: Transfer) -> Manifest:
         """The same facts, and how the bytes came into the store."""
         return replace(self, transfer=transfer)
@@ -159,6 +173,9 @@ def from_json(raw: bytes, *, name: BackupName, where: str) -> Manifest:
 def _from_fields(fields: Mapping[str, Any]) -> Manifest:
     content, stored, verified = fields["content"], fields["stored"], fields["verified"]
     parts = content["parts"]
+    frames = tuple(_size(frame) for frame in stored.get("frames", ()))
+    if frames and (len(frames), sum(frames)) != (len(parts["digests"]), stored["bytes"]):
+        raise ValueError(f"{len(frames)} frames of {sum(frames)} bytes do not make up what is stored")
     return Manifest(
         name=_text(fields["name"]),
         kind=_text(fields["kind"]),
@@ -177,6 +194,7 @@ def _from_fields(fields: Mapping[str, Any]) -> Manifest:
             digest=_digest(stored["digest"]),
             crc64nvme=None if stored["crc64nvme"] is None else _text(stored["crc64nvme"]),
             encoding=tuple(_text(step) for step in stored["encoding"]),
+            frames=frames,
         ),
         verified=Verified(check=_text(verified["check"]), at=_text(verified["at"]), result=_ok(verified["result"])),
         transfer=None if fields.get("transfer") is None else _transfer(fields["transfer"]),

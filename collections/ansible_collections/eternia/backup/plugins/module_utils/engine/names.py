@@ -34,6 +34,9 @@ SEEN_SUFFIX = ".seen.json"
 DRILLED_SUFFIX = ".drilled.json"
 
 # What may lie beside a backup, under its name and one of these.
+# What may have been done to the bytes, in the order in which it was.
+ENCODINGS = ((), ("zst",), ("age",), ("zst", "age"))
+
 SIDECAR_SUFFIXES = (MANIFEST_SUFFIX, PIN_SUFFIX, SEEN_SUFFIX, DRILLED_SUFFIX)
 
 

@@ -5,14 +5,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
 SMALLEST = 16 * 1024 * 1024
 MOST = 10_000
+# What S3 takes at least of every part but the last.
+_LEAST = 5 * 1024 * 1024
 PARALLEL = 4
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -55,3 +60,36 @@ def in_parallel(work: Callable[[Part], T], parts: Iterable[Part]) -> list[T]:
         return [future.result() for future in futures]
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def in_order(work: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+    """Results in the order of `items`, which are taken as they are needed: no more than PARALLEL are there at once."""
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    pool = ThreadPoolExecutor(min(PARALLEL, os.cpu_count() or 1))
+    waiting: deque[Future[T]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) == PARALLEL:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def runs(sizes: Iterable[int]) -> list[tuple[Part, range]]:
+    """What travels of a file that consists of pieces: runs of them, and which pieces each has, counted from 0.
+
+    None but the last is below what S3 takes. Whole pieces, so that a run of which none changed can be copied.
+    """
+    found: list[tuple[Part, range]] = []
+    start = first = total = 0
+    pieces = list(sizes)
+    for place, size in enumerate(pieces, start=1):
+        total += size
+        if total >= _LEAST or place == len(pieces):
+            found.append((Part(len(found) + 1, start, total), range(first, place)))
+            start, first, total = start + total, place, 0
+    return found

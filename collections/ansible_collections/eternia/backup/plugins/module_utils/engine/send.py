@@ -63,7 +63,10 @@ def run(
         )
     there = list(remote.copies())
     for copy, manifest in _fit(local, lacking(config.policy, local.copies(), there, now), fresh, warn):
-        base = max((one.name for one in there if one.verified and one.name.kind == copy.name.kind), default=None)
+        alike = (
+            one.name for one in there if one.verified and replace(copy.name, created_at=one.name.created_at) == one.name
+        )
+        base = max(alike, default=None)
         transfer = remote.put(local.path / manifest.name, manifest, base=base)
         there.append(replace(copy, pinned=False, drilled=False))
         log.info(
@@ -74,6 +77,11 @@ def run(
     left = remote.give_up_open()
     if left:
         log.info(f"{remote.location('')}: {left} uploads were given up that runs left open which were cut off")
+
+
+def _is_like(name: BackupName, other: BackupName) -> bool:
+    """Whether they may have parts in common: two of one kind, both plain or both compressed."""
+    return (name.kind, name.encoding) == (other.kind, other.encoding)
 
 
 def lacking(

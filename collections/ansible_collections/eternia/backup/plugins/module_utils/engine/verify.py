@@ -44,28 +44,48 @@ def prove(path: Path, kind: Kind, level: str, *, algorithm: str, for_s3: bool = 
     return Proof(content, stored, found)
 
 
+def prove_and_compress(
+    path: Path, kind: Kind, level: str, *, encoded: Path, algorithm: str, for_s3: bool = True
+) -> Proof:
+    """As `prove`, for a plain copy that is kept compressed, in the new file `encoded`: that one is put on the disk."""
+    from . import compression
+
+    (content, stored), found = _side_by_side(
+        path,
+        kind,
+        level,
+        lambda: compression.encode(path, encoded, algorithm, for_s3=for_s3),
+        is_kept=False,
+    )
+    return Proof(content, stored, found)
+
+
 def prove_whole(path: Path, kind: Kind, level: str, *, algorithm: str) -> tuple[Content, dict[str, Any]]:
     """As `prove`, for a copy that is only going to be compared: its content without the parts, and its facts."""
     return _side_by_side(path, kind, level, lambda: digest.of_whole(path, algorithm))
 
 
-def _side_by_side(path: Path, kind: Kind, level: str, hashed: Callable[[], T]) -> tuple[T, dict[str, Any]]:
+def _side_by_side(
+    path: Path, kind: Kind, level: str, hashed: Callable[[], T], *, is_kept: bool = True
+) -> tuple[T, dict[str, Any]]:
     if path.stat().st_size <= SMALLEST:
         # Threads, and what they need to be loaded, take longer than all of it.
-        files.fsync_path(path)
+        if is_kept:
+            files.fsync_path(path)
         described = hashed()
         check(path, kind, level)
         return described, facts(path, kind)
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(max_workers=3) as pool:
-        flushing = pool.submit(files.fsync_path, path)
+        flushing = pool.submit(files.fsync_path, path) if is_kept else None
         checking = pool.submit(check, path, kind, level)
         counting = pool.submit(facts, path, kind)
         described = hashed()
         checking.result()
         found = counting.result()
-        flushing.result()
+        if flushing is not None:
+            flushing.result()
     return described, found
 
 

@@ -10,7 +10,8 @@ import random
 from dataclasses import replace
 
 import pytest
-from ansible_collections.eternia.backup.plugins.module_utils.engine import digest
+import zstandard
+from ansible_collections.eternia.backup.plugins.module_utils.engine import compression, digest
 from ansible_collections.eternia.backup.plugins.module_utils.engine.manifest import Manifest, Verified
 from ansible_collections.eternia.backup.plugins.module_utils.engine.names import iso, parse
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.base import Owner
@@ -34,6 +35,20 @@ def backup(folder, name, data):
     content, stored = digest.of_file(path, digest.preferred_algorithm())
     verified = Verified("quick", iso(name.created_at))
     return path, Manifest(str(name), name.kind, "staging", "web1", iso(name.created_at), {}, content, stored, verified)
+
+
+def compressed(folder, name, data):
+    plain, path = folder / "plain", folder / str(name)
+    plain.write_bytes(data)
+    path.unlink(missing_ok=True)
+    content, stored = compression.encode(plain, path, digest.preferred_algorithm())
+    verified = Verified("quick", iso(name.created_at))
+    return path, Manifest(str(name), name.kind, "staging", "web1", iso(name.created_at), {}, content, stored, verified)
+
+
+def zstandard_reads(raw):
+    with zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) as reader:
+        return reader.read()
 
 
 def changed(data, *places):
@@ -67,9 +82,9 @@ def travelled(store):
 def look(object_store, s3_settings):
     """The second object by plain boto3: its bytes, what its manifest says of its way, and the uploads left open."""
 
-    def found():
+    def found(name=SECOND):
         client = object_store.client()
-        where = {"Bucket": s3_settings.bucket, "Key": f"{s3_settings.prefix}/{SECOND}"}
+        where = {"Bucket": s3_settings.bucket, "Key": f"{s3_settings.prefix}/{name}"}
         head = client.head_object(**where, ChecksumMode="ENABLED")
         raw = client.get_object(Bucket=where["Bucket"], Key=f"{where['Key']}.manifest.json")["Body"].read()
         manifest = json.loads(raw)
@@ -195,3 +210,45 @@ def test_encryption_and_storage_class_carry_over(tmp_path, object_store, s3_sett
     assert transfer.bytes_copied > 0
     head = object_store.client().head_object(Bucket=settings.bucket, Key=f"{settings.prefix}/{SECOND}")
     assert (head.get("StorageClass"), head.get("ServerSideEncryption")) == ("STANDARD_IA", "AES256")
+
+
+@pytest.mark.parametrize(("places", "sent"), [([0], 1), ([PART + 7, PART + 8], 1), ([0, 3 * PART], 2), ([], 0)])
+def test_of_a_compressed_file_only_the_frames_that_changed_travel(
+    tmp_path, store, travelled, look, content, places, sent
+):
+    """Of random bytes, which compress to frames as large as a part, all but the last."""
+    first, second = (parse(f"{name}.zst") for name in (FIRST, SECOND))
+    store.put(*compressed(tmp_path, first, content))
+    travelled.clear()
+    path, manifest = compressed(tmp_path, second, changed(content, *places))
+    transfer = store.put(path, manifest, base=first)
+    frames = manifest.stored.frames
+    changed_frames = {place // PART for place in places}
+    assert len(changed_frames) == sent
+    assert transfer.bytes_sent == sum(frames[place] for place in changed_frames)
+    assert transfer.bytes_copied == sum(frames) - transfer.bytes_sent
+    found, _told = look(second)
+    assert zstandard_reads(found) == changed(content, *places)
+
+
+def test_a_plain_and_a_compressed_file_have_nothing_in_common(tmp_path, store, look, content):
+    store.put(*backup(tmp_path, FIRST, content))
+    second = parse(f"{SECOND}.zst")
+    path, manifest = compressed(tmp_path, second, content)
+    transfer = store.put(path, manifest, base=FIRST)
+    assert (transfer.bytes_sent, transfer.bytes_copied) == (manifest.stored.bytes, 0)
+    assert zstandard_reads(look(second)[0]) == content
+
+
+def test_a_frame_that_is_as_large_and_yet_another_is_found_out(tmp_path, store, look, content):
+    """Another version of zstd may make other bytes of the same part."""
+    first, second = (parse(f"{name}.zst") for name in (FIRST, SECOND))
+    path, manifest = compressed(tmp_path, first, content)
+    start = manifest.stored.frames[0] + 9
+    path.write_bytes(changed(path.read_bytes(), start))
+    _content, stored = digest.of_file(path, manifest.stored.digest.algorithm)
+    store.put(path, replace(manifest, stored=replace(stored, encoding=("zst",), frames=manifest.stored.frames)))
+    path, manifest = compressed(tmp_path, second, changed(content, 0))
+    transfer = store.put(path, manifest, base=first)
+    assert transfer.bytes_copied == 0
+    assert zstandard_reads(look(second)[0]) == changed(content, 0)

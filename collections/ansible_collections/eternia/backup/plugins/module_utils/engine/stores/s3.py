@@ -250,7 +250,7 @@ class S3Store:
 
     def _base(self, name: BackupName | None, manifest: Manifest) -> s3_delta.Base | None:
         """What can be copied of an earlier backup; None where that cannot be known, and then all of it is sent."""
-        if name is None or manifest.content.bytes <= manifest.content.parts.bytes:
+        if name is None or len(s3_delta.travelling(manifest)) == 1:
             return None
         with suppress(NotFoundError, DamagedError, S3Error):
             earlier, head = self.manifest(name), self._head(str(name))

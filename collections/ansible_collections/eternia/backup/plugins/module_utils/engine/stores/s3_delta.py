@@ -9,19 +9,19 @@ believe: the store compares the finished object with the checksum of the whole f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .. import log
 from ..manifest import Manifest
-from ..parts import Part, part_bytes
+from ..parts import Part, part_bytes, runs, split
 from .s3_client import S3Client, S3Error
 
 
 class Base:
-    """An earlier object, and which numbers of its parts are the same as ours."""
+    """An earlier object, and where in it those of our parts begin that it has, by their number."""
 
-    def __init__(self, client: S3Client, key: str, etag: str, same: frozenset[int]) -> None:
+    def __init__(self, client: S3Client, key: str, etag: str, same: Mapping[int, int]) -> None:
         self._client, self._key, self._etag, self._same = client, key, etag, same
 
     def copy(self, part: Part, key: str, upload: Mapping[str, Any]) -> str | None:
@@ -30,7 +30,8 @@ class Base:
         An object that was replaced or removed since it was looked at is noticed, and a store that cannot copy parts is
         not asked again.
         """
-        if part.number not in self._same:
+        start = self._same.get(part.number)
+        if start is None:
             return None
         try:
             answer = self._client.call(
@@ -38,13 +39,13 @@ class Base:
                 key,
                 PartNumber=part.number,
                 CopySource={"Bucket": self._client.settings.bucket, "Key": self._key},
-                CopySourceRange=f"bytes={part.start}-{part.start + part.bytes - 1}",
+                CopySourceRange=f"bytes={start}-{start + part.bytes - 1}",
                 CopySourceIfMatch=self._etag,
                 **upload,
             )
             etag: str = answer["CopyPartResult"]["ETag"]
         except (S3Error, KeyError) as exc:
-            self._same = frozenset()
+            self._same = {}
             log.info(f"Parts of {self._client.location(self._key)} cannot be copied, and are sent instead. {exc}")
             return None
         return etag
@@ -53,16 +54,40 @@ class Base:
 def find(client: S3Client, key: str, head: Mapping[str, Any], earlier: Manifest, manifest: Manifest) -> Base | None:
     """What the object `key`, described by `head` and `earlier`, has in common with the file of `manifest`, if anything.
 
-    Parts can be compared where both files are plain and were cut and hashed alike.
+    Parts can be compared where both were cut and hashed alike, and both are plain or both compressed. A frame of the
+    same part that is as large is taken for the same; were it another, the finished object's checksum would tell.
     """
     theirs, ours = earlier.content, manifest.content
     alike = (
-        not earlier.stored.encoding
-        and not manifest.stored.encoding
+        earlier.stored.encoding == manifest.stored.encoding
         and theirs.digest.algorithm == ours.digest.algorithm
         and theirs.parts.bytes == ours.parts.bytes == part_bytes(ours.bytes)
-        and head["ContentLength"] == theirs.bytes
+        and head["ContentLength"] == earlier.stored.bytes
     )
-    pairs = enumerate(zip(theirs.parts.digests, ours.parts.digests), start=1) if alike else ()
-    same = frozenset(number for number, (their, our) in pairs if their == our)
+    if not alike:
+        return None
+    starts = {piece: start for piece, start, _value in _pieces(earlier)}
+    unchanged = {
+        piece for (piece, _s, their), (_p, _t, our) in zip(_pieces(earlier), _pieces(manifest)) if their == our
+    }
+    same = {part.number: starts[run[0]] for part, run in travelling(manifest) if unchanged.issuperset(run)}
     return Base(client, key, head["ETag"], same) if same else None
+
+
+def travelling(manifest: Manifest) -> list[tuple[Part, range]]:
+    """The parts that a file is sent in, and which parts of its content each holds, counted from 0."""
+    if manifest.stored.frames:
+        return runs(manifest.stored.frames)
+    return [(part, range(part.number - 1, part.number)) for part in split(manifest.stored.bytes)]
+
+
+def _pieces(manifest: Manifest) -> Iterator[tuple[int, int, tuple[str, int]]]:
+    """Each part of the content: its place, where it begins in the stored file, and what has to be equal to be the same.
+
+    A last part that is shorter has another digest.
+    """
+    step, start = manifest.content.parts.bytes, 0
+    for place, value in enumerate(manifest.content.parts.digests):
+        size = manifest.stored.frames[place] if manifest.stored.frames else step
+        yield place, start, (value, size)
+        start += size

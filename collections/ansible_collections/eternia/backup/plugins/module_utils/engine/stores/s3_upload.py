@@ -25,10 +25,10 @@ from typing import Any
 from .. import digest, files, log
 from ..errors import StoreError
 from ..manifest import Manifest
-from ..parts import Part, in_parallel, split
+from ..parts import Part, in_parallel
 from . import s3_open
 from .s3_client import S3Client, S3Error
-from .s3_delta import Base
+from .s3_delta import Base, travelling
 
 _CHUNK = 1024 * 1024
 
@@ -136,7 +136,7 @@ def _send(upload: Upload, fd: int, rung: Rung) -> Rung:
     size = os.fstat(fd).st_size
     if size != upload.manifest.stored.bytes:
         raise _changed(upload, f"it has {size} bytes, the manifest says {upload.manifest.stored.bytes}")
-    parts = split(size)
+    parts = [part for part, _run in travelling(upload.manifest)]
     if len(parts) == 1:
         _send_whole(upload, fd, rung, parts[0])
     else:

@@ -1,0 +1,160 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""zstd, in frames that follow the parts: each part is compressed on its own, and the frames lie behind each other.
+
+`zstd -d` reads them as one (https://datatracker.ietf.org/doc/html/rfc8878#name-frames). A part that did not change
+compresses to the same bytes wherever it lies, so that only the others have to travel.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from . import digest, files
+from .errors import DamagedError, StoreError
+from .manifest import Content, Manifest, Parts, Stored
+from .parts import Part, in_order, in_parallel, part_bytes, split
+
+SUFFIX = "zst"
+# What `zstd` does when it is not told otherwise.
+LEVEL = 3
+
+_CHUNK = 1 << 20
+
+
+@functools.cache
+def _library() -> Any:
+    try:
+        return importlib.import_module("zstandard")
+    except ImportError:
+        return None
+
+
+def require() -> Any:
+    """The library. Raises StoreError where the host lacks it."""
+    if _library() is None:
+        raise StoreError(
+            f"{sys.executable} has no Python library zstandard, which compressed backups need. Install zstandard "
+            "there, apply the role eternia.backup.agent to this host, or set compression to none; by hand, `zstd -d` "
+            "makes a compressed backup plain."
+        )
+    return _library()
+
+
+def encode(plain: Path, encoded: Path, algorithm: str, *, for_s3: bool = True) -> tuple[Content, Stored]:
+    """Compress a plain file into the new file `encoded`, put that on the disk, and describe both.
+
+    Every byte is read once: for the digests of the whole and of its part, and to be compressed; and what it was
+    compressed to is made plain again, and has to be what was read. Memory holds a part and its frame for each thread.
+
+    Raises StoreError, OSError; DamagedError where it did not come back.
+    """
+    size = plain.stat().st_size
+    whole, stored = digest.Sums(algorithm, for_s3=False), digest.Sums(algorithm, for_s3=for_s3)
+    digests: list[str] = []
+    frames: list[int] = []
+    done = 0
+
+    def work(raw: bytes) -> tuple[str, bytes]:
+        return digest.of_bytes(raw, algorithm), _frame(raw, plain)
+
+    descriptor = files.make(encoded)
+    try:
+        for value, frame in in_order(work, _read(plain, size, whole)):
+            files.write_at(descriptor, frame, done)
+            stored.update(frame)
+            done += len(frame)
+            digests.append(value)
+            frames.append(len(frame))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    content = Content(size, whole.digest, Parts(part_bytes(size), tuple(digests)))
+    return content, Stored(done, stored.digest, stored.checksum, (SUFFIX,), tuple(frames))
+
+
+def _read(path: Path, size: int, whole: digest.Sums) -> Iterator[bytes]:
+    """The parts of a file, which are all hashed into `whole`."""
+    with path.open("rb") as file:
+        for part in split(size):
+            raw = os.pread(file.fileno(), part.bytes, part.start)
+            if len(raw) != part.bytes:
+                raise DamagedError(
+                    f"{path} became shorter while it was read, {part.start + len(raw)} bytes. Run again."
+                )
+            whole.update(raw)
+            yield raw
+
+
+def _frame(raw: bytes, path: Path) -> bytes:
+    zstd = require()
+    # One thread for each frame: more would cut it into jobs, and the cuts depend on how many there are.
+    frame: bytes = zstd.ZstdCompressor(level=LEVEL, write_checksum=True, write_content_size=True).compress(raw)
+    view, done = memoryview(raw), 0
+    with zstd.ZstdDecompressor().stream_reader(frame) as reader:
+        while chunk := reader.read(_CHUNK):
+            if chunk != view[done : done + len(chunk)]:
+                break
+            done += len(chunk)
+    if done != len(raw):
+        raise DamagedError(f"{path} did not come back from zstd as it was. Look at the memory of this host.")
+    return frame
+
+
+def decode(encoded: Path, plain: Path, manifest: Manifest | None) -> None:
+    """Make a compressed file plain again, in the new file `plain`; no larger than its manifest says, if it has one.
+
+    Raises DamagedError where it is no zstd, or not whole; StoreError where the library is missing; OSError.
+    """
+    zstd = require()
+    descriptor = files.make(plain, access=os.O_RDWR)
+    try:
+        with encoded.open("rb") as source:
+            if manifest is not None and manifest.stored.frames:
+                _decode_frames(source.fileno(), descriptor, manifest)
+            else:
+                most = None if manifest is None else manifest.content.bytes
+                _decode_stream(zstd.ZstdDecompressor().stream_reader(source, read_across_frames=True), descriptor, most)
+    except zstd.ZstdError as exc:
+        raise DamagedError(f"{encoded} cannot be made plain: {exc}.") from exc
+    finally:
+        os.close(descriptor)
+
+
+def _decode_frames(source: int, target: int, manifest: Manifest) -> None:
+    zstd, frames = require(), _starts(manifest.stored.frames)
+    parts = manifest.content.parts.bytes
+    os.ftruncate(target, manifest.content.bytes)
+
+    def work(part: Part) -> None:
+        most = min(parts, manifest.content.bytes - (part.number - 1) * parts)
+        frame = os.pread(source, part.bytes, part.start)
+        # It says itself how large it gets: no memory is given to one that says more than the manifest.
+        if zstd.frame_content_size(frame) != most:
+            raise DamagedError(f"frame {part.number} of {manifest.name} is not what its manifest says.")
+        files.write_at(target, zstd.ZstdDecompressor().decompress(frame), (part.number - 1) * parts)
+
+    in_parallel(work, frames)
+
+
+def _starts(frames: tuple[int, ...]) -> Iterator[Part]:
+    start = 0
+    for number, size in enumerate(frames, start=1):
+        yield Part(number, start, size)
+        start += size
+
+
+def _decode_stream(reader: Any, target: int, most: int | None) -> None:
+    done = 0
+    while chunk := reader.read(_CHUNK):
+        files.write_at(target, chunk, done)
+        done += len(chunk)
+        if most is not None and done > most:
+            raise DamagedError(f"it holds more than the {most} bytes that its manifest says.")
