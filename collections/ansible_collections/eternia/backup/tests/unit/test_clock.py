@@ -129,6 +129,38 @@ def test_years_ahead_the_backup_is_taken_and_nothing_older_is_removed(config, s3
     )
 
 
+@pytest.mark.parametrize("store", ["local", "s3"])
+def test_weeks_ahead_nothing_older_is_removed_until_a_week_of_backups_says_that_it_is_so(config, s3_settings, store):
+    if store == "s3":
+        config = replace(config, cloud=s3_settings)
+    ahead = NOON + timedelta(days=65)
+    taken = backup.run(config, clock=at(ahead))
+    assert taken.warnings == [
+        "There is a gap of 60 days without a backup, from 2026-11-27T12:00:00Z to 2027-01-26T12:00:00Z. The backup is "
+        "taken; look at the clock. Pruning removes nothing that is older than the gap: if the clock is right, that "
+        "ends by itself after a week of backups."
+    ]
+    assert prune.run(config, now=ahead).removed == []
+    # Set right, the rest ages as ever, and what is dated in the future stays.
+    right = NOON + timedelta(days=6)
+    backup.run(config, clock=at(right))
+    removed = {str(one.decision.copy.name) for one in prune.run(config, now=right).removed if one.store == "local"}
+    assert removed == {f"eternia_backup_202611{day}_120000.db" for day in (22, 23, 24, 25)}
+
+
+def test_after_an_outage_the_old_ones_go_once_the_clock_is_believed(config):
+    """What is kept for two days is behind it after two."""
+    old = {path.name for path in config.storage_path.glob("*.db")}
+    found = []
+    for day in range(4):
+        now = NOON + timedelta(days=25 + day)
+        backup.run(config, clock=at(now))
+        pruned = prune.run(config, now=now + timedelta(minutes=1))
+        removed = {str(one.decision.copy.name) for one in pruned.removed}
+        found.append(old <= removed)
+    assert found == [False, False, True, False]
+
+
 def test_a_source_that_is_unchanged_for_years_removes_nothing(config):
     """No new backup is taken then, so that there is none behind the gap."""
     backup.run(config, clock=at(AHEAD), skip_unchanged=True)

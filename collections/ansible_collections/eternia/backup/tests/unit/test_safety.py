@@ -39,6 +39,8 @@ def test_safety_backups_of_one_night_outlive_the_keep_rules_and_age(config):
     prune.run(config, now=NOON + timedelta(days=29))
     counts = sorted(query(path, "SELECT count(*) FROM memories")[0][0] for path in kept.glob("*.db"))
     assert counts == [51, 52, 53, 54]
+    for day in range(7, 40, 6):
+        backup.run(config, clock=clock(24 * day))
     prune.run(config, now=NOON + timedelta(days=40))
     assert [query(path, "SELECT count(*) FROM memories") for path in kept.glob("*.db")] == [[(54,)]]
 

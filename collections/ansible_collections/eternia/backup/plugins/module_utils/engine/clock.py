@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Eternia maintainers
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The time, passed in so that a test can set it; and what tells that a host's clock is years off."""
+"""The time, passed in so that a test can set it; and what tells that a host's clock is off."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from itertools import groupby
 
 from . import names
 from .errors import ClockError
 from .version import RELEASED
 
 # The last backup of one year and the first of the year after the next may be that far apart, and nothing be wrong.
+# What no outage is likely to last.
 MOST_GAP = timedelta(days=731)
+# What is a gap to one who is used to shorter times, and how long he waits until he believes it.
+_LEAST_GAP = timedelta(days=7)
+_UNUSUAL = 10
+_BELIEVED = 3
 
 
 @dataclass(frozen=True)
@@ -36,10 +42,14 @@ class Clock:
 
 @dataclass(frozen=True)
 class Gap:
-    """A time longer than MOST_GAP in which nothing was backed up, or the clock jumped. Both ends are in UTC."""
+    """A time in which nothing was backed up, or the clock jumped. Both ends are in UTC.
+
+    One that `passes` is believed once there are some backups behind it, over some days; another never.
+    """
 
     start: datetime
     end: datetime
+    passes: bool = False
 
     @property
     def days(self) -> int:
@@ -49,14 +59,27 @@ class Gap:
         return f"a gap of {self.days} days"
 
 
-def newest_gap(moments: Iterable[datetime]) -> Gap | None:
-    """The newest gap between moments at which the clock was read, which come newest first."""
-    later: datetime | None = None
-    for moment in moments:
-        if later is not None and later - moment > MOST_GAP:
+def newest_gap(moments: Iterable[datetime], *, believed_after: timedelta | None = None) -> Gap | None:
+    """The newest gap between moments at which the clock was read, which come newest first.
+
+    It is longer than MOST_GAP; or, where `believed_after` is given, longer than a week and ten times what was usual
+    before it, and fewer than three moments after the first are newer, or they are not spread over so much time.
+    """
+    distinct = [moment for moment, _same in groupby(moments)]
+    for place, (later, moment) in enumerate(zip(distinct, distinct[1:])):
+        if later - moment > MOST_GAP:
             return Gap(moment, later)
-        later = moment
+        is_young = believed_after is not None and (place < _BELIEVED or distinct[0] - later < believed_after)
+        if is_young and later - moment > max(_LEAST_GAP, _UNUSUAL * _usual(distinct[place + 1 :])):
+            return Gap(moment, later, passes=True)
     return None
+
+
+def _usual(moments: list[datetime]) -> timedelta:
+    """The time that usually lies between them: half of the last ones are no further apart."""
+    last = moments[: 2 * _UNUSUAL]
+    between = sorted(later - moment for later, moment in zip(last, last[1:]))
+    return between[len(between) // 2] if between else timedelta(0)
 
 
 def is_possible(now: datetime) -> bool:

@@ -69,7 +69,7 @@ def apply_policy(
         raise ValueError("now has no time zone; pass one that has, in UTC")
     now = now.astimezone(timezone.utc)
     newest_first = _newest_first(copies)
-    doubt = _gap(newest_first if witnesses is None else _newest_first(witnesses), now)
+    doubt = _gap(newest_first if witnesses is None else _newest_first(witnesses), policy, now)
     kinds = [copy.name.kind for copy in newest_first]
     judged = {
         kind: _judge([copy for copy, its in zip(newest_first, kinds) if its == kind], policy, now, doubt)
@@ -78,18 +78,20 @@ def apply_policy(
     return [next(judged[kind]) for kind in kinds]
 
 
-def gap(copies: Iterable[Copy], now: datetime) -> Gap | None:
-    """The newest time of more than two years up to `now` without a verified copy: the clock may have jumped there.
+def gap(copies: Iterable[Copy], policy: Policy, now: datetime) -> Gap | None:
+    """The newest time up to `now` without a verified copy in which the clock may have jumped; see clock.newest_gap.
 
-    A clock that is years ahead makes everything old at once, and what is then removed is gone when the clock is set
-    right. Pinned copies count for nothing here: they stay anyway, and one may be years older than the rest.
+    A clock that is ahead makes everything old at once, and what is then removed is gone when the clock is set right. So
+    where age alone decides, an unusual gap is believed after a week; the keep rules count backups, not days. Pinned
+    copies count for nothing here: they stay anyway, and one may be years older than the rest.
     """
-    return _gap(_newest_first(copies), now)
+    return _gap(_newest_first(copies), policy, now)
 
 
-def _gap(newest_first: Iterable[Copy], now: datetime) -> Gap | None:
+def _gap(newest_first: Iterable[Copy], policy: Policy, now: datetime) -> Gap | None:
     moments = (copy.name.created_at for copy in newest_first if copy.verified and not copy.pinned)
-    return newest_gap(chain((now,), (moment for moment in moments if moment <= now)))
+    believed_after = timedelta(days=min(policy.retention_days, 7)) if policy.retention_days else None
+    return newest_gap(chain((now,), (moment for moment in moments if moment <= now)), believed_after=believed_after)
 
 
 def _newest_first(copies: Iterable[Copy]) -> list[Copy]:
@@ -123,8 +125,12 @@ def _judge(copies: list[Copy], policy: Policy, now: datetime, doubt: Gap | None)
         if copy.pinned:
             kept += ("pinned",)
         if not kept and doubt is not None and moment <= doubt.start:
-            kept = (f"older than {doubt}: look at the clock; if it is right, remove it by hand",)
+            kept = (f"older than {doubt}: look at the clock; {_what_ends(doubt)}",)
         yield Decision(copy, bool(kept), kept or goes)
+
+
+def _what_ends(doubt: Gap) -> str:
+    return "if it is right, a week of backups ends that" if doubt.passes else "if it is right, remove it by hand"
 
 
 def stay_first(verified: Sequence[T], is_drilled: Callable[[T], bool]) -> Iterator[T]:
