@@ -22,6 +22,17 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine.version impo
 CREDENTIALS = "[default]\naws_secret_access_key = NOBODYS-BUSINESS\n"
 PING = Vaulted("https://ping.example/NOBODYS-BUSINESS")
 RUNS = f"eternia-backup {VERSION}"
+NEW = "Install Python 3.9 or newer there, or name another with agent_python."
+# For every Python that an Ansible here starts: no directory can be made by the module tempfile.
+NO_ROOM = """
+import errno, os, sys
+
+def watch(event, arguments):
+    if event == "tempfile.mkdtemp" and os.path.basename(arguments[0]).startswith("ansible."):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+sys.addaudithook(watch)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -121,13 +132,21 @@ def test_what_cannot_be_is_refused_before_anything_is_changed(agents: Agents) ->
     bare = pretending(agents, "bare-python", "import sys; sys.modules['ensurepip'] = None")
     plan9 = "import builtins, io; builtins.open = lambda *_, **__: io.StringIO('ID=plan9')"
     alien = {"agent_python": pretending(agents, "plan9", plan9), "agent_libraries": "distribution", "agent_config": {}}
+    aged = pretending(agents, "python2", "print 1")
+    nameless = pretending(agents, "nameless-python", "import os; os.geteuid = lambda: 4711")
     twice = {"agent_credentials": "x", "agent_config": {"backup": {"cloud_backup": {"credentials_file": "/elsewhere"}}}}
     refused: dict[str, tuple[dict[str, Any], str]] = {
         "old": (
             {"agent_python": old},
             "/old-python on old is Python 3.8.18; 3.9 or newer is needed. Install one there",
         ),
-        "none": ({"agent_python": "/no/python"}, "/no/python on none cannot be used ("),
+        "none": ({"agent_python": "/no/python"}, f"/no/python on none cannot be used (Error executing command). {NEW}"),
+        "aged": ({"agent_python": aged}, f"{aged} on aged cannot be used (SyntaxError: Missing parentheses in call to"),
+        # No Python is to blame for that.
+        "nameless": (
+            {"agent_python": nameless},
+            f"{nameless} on nameless could not look at it (KeyError: 'getpwuid(): uid not found: 4711').",
+        ),
         "bare": ({"agent_python": bare}, "with pip (it has no ensurepip). Install python3-venv there, or do without"),
         "alien": (alien, "alien runs plan9, and agent_libraries: distribution knows the packages of Debian and RedHat"),
         "unmade": ({"agent_wheelhouse": "/no.tar"}, "agent_wheelhouse is '/no.tar', which is no file on this machine"),
@@ -139,6 +158,15 @@ def test_what_cannot_be_is_refused_before_anything_is_changed(agents: Agents) ->
     for host, (_, words) in refused.items():
         assert words in output, host
         assert sorted(path.name for path in homes[host].rglob("*")) == ["bin", "logrotate.d"], host
+    assert output.count(NEW) == 2
+
+
+def test_a_machine_without_room_for_the_artefact_says_just_that(agents: Agents, tmp_path: Path) -> None:
+    agents.add("roomless", agent_wheelhouse=str(agents.wheelhouse("roomless")))
+    (tmp_path / "sitecustomize.py").write_text(NO_ROOM)
+    output = agents.fail("roomless", PYTHONPATH=str(tmp_path))
+    assert "No space left on device" in output
+    assert "has no attribute" not in output
 
 
 def test_without_a_package_index_the_old_release_still_runs(agents: Agents) -> None:
@@ -172,6 +200,19 @@ def test_what_was_cut_off_is_built_again_and_runs_once_the_configuration_is_righ
     assert (home / "etc/config.yml").read_text() == before
     assert version(home) == RUNS
     assert list(home.glob("opt/releases/9.2.0-*/release.json"))
+
+
+def test_a_configuration_waits_until_the_release_can_take_its_place(agents: Agents) -> None:
+    home = agents.directory / "steady"
+    before, link = (home / "etc/config.yml").read_text(), (home / "opt/current").readlink()
+    variables = {
+        "agent_config": configuration("steady", home, frequency="weekly", report={"log_file": "logs/eternia.log"}),
+        "agent_command": "/nowhere/eternia-backup",
+    }
+    output = agents.fail("steady", "-e", json.dumps(variables))
+    assert "Destination directory /nowhere does not exist" in output
+    assert (home / "etc/config.yml").read_text() == before
+    assert (home / "opt/current").readlink() == link
 
 
 def test_a_configuration_with_s3_needs_a_boto3(agents: Agents, tmp_path: Path) -> None:

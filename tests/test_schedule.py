@@ -8,9 +8,12 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import pwd
 import re
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,14 @@ def lines(crontab: str | None) -> list[str]:
         for line in crontab.splitlines()
         if line.endswith("/dev/null")
     ]
+
+
+def saying(folder: Path, script: str) -> str:
+    """A command that does what the script says."""
+    path = folder / "eternia-backup"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
 
 
 def test_each_environment_has_a_crontab_of_its_own(hosts: Hosts) -> None:
@@ -69,6 +80,7 @@ def test_each_environment_has_a_crontab_of_its_own(hosts: Hosts) -> None:
     monthly.update(schedule_spread=27 * 86400, schedule_drill="none", schedule_mail_to="")
     monthly.update(schedule_command="/opt/100%/run", schedule_nice=0, schedule_ionice_class="none")
     hosts.hosts["staging"]["backup"]["enabled"] = False
+    hosts.hosts["staging"]["schedule_command"] = saying(hosts.home("staging"), "echo OK: switched off")
     hosts.hosts["development"].update(schedule_state="absent", backup="no block at all")
     assert set(changes(hosts.succeed()).values()) == {1}
     text = hosts.crontab("production") or ""
@@ -78,6 +90,48 @@ def test_each_environment_has_a_crontab_of_its_own(hosts: Hosts) -> None:
     assert line in text.splitlines()
     assert "drill" not in text
     assert hosts.crontab("staging") is hosts.crontab("development") is None
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A directory that every user can reach."""
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+def test_a_host_that_is_switched_off_says_so_each_time(hosts: Hosts, public: Path) -> None:
+    # Who has no right to be somebody else is himself.
+    user = "nobody" if os.geteuid() == 0 else getpass.getuser()
+    ends = {
+        "well": "echo OK: said $* as $(id -un) at $HOME",
+        "stuck": "echo CRITICAL: a restore was cut off.; exit 2",
+        "unread": "echo UNKNOWN: the configuration cannot be read.; exit 3",
+        "gone": "echo the release is gone >&2; exit 1",
+    }
+    for host, script in ends.items():
+        (public / host).mkdir()
+        hosts.add(host, schedule_command=saying(public / host, script), schedule_user=user)
+    hosts.add("bare", schedule_command="/no/eternia-backup")
+    for variables in hosts.hosts.values():
+        variables["backup"]["enabled"] = False
+    (hosts.home("well") / "cron.d/eternia-backup").touch()
+
+    def run() -> tuple[dict[str, int], list[str], str]:
+        output = hosts.run("-v").stdout
+        return changes(output), re.findall(r"^(\S+) +: .*failed=1", output, re.MULTILINE), output
+
+    said = f"OK: said status --report as {user} at {pwd.getpwnam(user).pw_dir}"
+    first, failed, output = run()
+    assert (first["well"], failed) == (1, ["bare", "gone", "unread"])
+    assert said in output
+    for words in ("UNKNOWN: the configuration cannot be read.", "the release is gone"):
+        assert words in output
+    # Nothing is there to be removed any more.
+    saying(public / "gone", ends["well"])
+    second, failed, output = run()
+    assert (set(second.values()), failed) == ({0}, ["bare", "unread"])
+    assert len(re.findall(f"^ +stdout: .*{said}", output, re.MULTILINE)) == 2
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from scheduled import PLAYBOOK, Hosts, files, on_this_machine, places
 def looking_at_nfs(home: Path) -> str:
     """A Python that finds the same network filesystem mounted on any host's home."""
     program = home.with_suffix(".python")
-    facts = {"fstype": "nfs4", "source": "nas:/export", "mount": str(home)}
+    facts = {"fstype": "nfs4", "source": "nas:/export", "mount": str(home), "root": "/"}
     replaced = "; ".join(f's#"{key}": "[^"]*"#"{key}": "{value}"#' for key, value in facts.items())
     program.write_text(f"#!/bin/sh\n{shlex.quote(sys.executable)} \"$@\" | sed '{replaced}'\n")
     program.chmod(0o755)

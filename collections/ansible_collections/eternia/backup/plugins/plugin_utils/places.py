@@ -31,7 +31,7 @@ _NAMED = 5
 class Home:
     """A host as the inventory has it. `machine` is the same for two names of one machine.
 
-    `storage` is what was seen of its storage path: path, mount, source, fstype, claim; empty where nobody looked.
+    `storage` is what was seen of its storage path, by the role agent's look.py; empty where nobody looked.
     """
 
     machine: str
@@ -109,8 +109,7 @@ def _endpoint(url: str | None, machine: str) -> str:
 
 def _within(seen: Mapping[str, Any]) -> str:
     """Where in the filesystem a path lies, wherever that is mounted."""
-    inside = posixpath.relpath(seen.get("real") or seen["path"], seen["mount"])
-    return posixpath.normpath(posixpath.join("/", seen.get("root") or "/", inside))
+    return posixpath.normpath(posixpath.join(seen["root"], posixpath.relpath(seen["real"], seen["mount"])))
 
 
 def _told(place: _Bucket | _Directory, homes: Sequence[Home]) -> str:

@@ -5,12 +5,19 @@
 
 from __future__ import annotations
 
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.eternia.backup.plugins.module_utils.engine.config import parse
 from ansible_collections.eternia.backup.plugins.module_utils.engine.names import parse_with_sidecar
 from ansible_collections.eternia.backup.plugins.plugin_utils.places import Home, machine, troubles
+
+LOOK = Path(__file__).parents[2] / "roles/agent/files/look.py"
 
 
 def home(
@@ -21,8 +28,27 @@ def home(
     return Home(on or host, config, storage or {})
 
 
-def seen(path: str = "/backups", **facts: Any) -> dict[str, Any]:
-    return {"path": path, "mount": "/backups", "source": "nas:/export", "fstype": "nfs4", "claim": None, **facts}
+def looked_at(
+    root: Path,
+    *,
+    path: str = "/backups",
+    link: str = "",
+    mount: str = "/backups",
+    inside: str = "/",
+    source: str = "nas:/export",
+    fstype: str = "nfs4",
+    claim: dict[str, Any] | None = None,
+) -> Home:
+    """A host as the agent's look finds it, whose `mount` is the directory `inside` of the source. Its root is here."""
+    (root / mount[1:]).mkdir(parents=True)
+    table, storage = root / "mountinfo", root / path[1:]
+    table.write_text(f"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:41 {inside} {root}{mount} rw - {fstype} {source} rw\n")
+    if link:
+        storage.symlink_to(root / link[1:])
+    if claim is not None:
+        (storage / "eternia_backup.host.json").write_text(json.dumps(claim))
+    look = runpy.run_path(str(LOOK))["storage"]
+    return home(root.name, path=str(storage), storage=look(str(storage), str(table)))
 
 
 @pytest.mark.parametrize(
@@ -73,47 +99,77 @@ def test_a_prefix_within_another_is_not_seen_from_there() -> None:
     assert parse_with_sidecar(f"eternia_b/{name}") is None
 
 
+# Two directories of the export, each linked or bound to where a host keeps its backups.
+LINKED = {"link": "/mnt/nas/web1", "mount": "/mnt/nas"}
+BOUND = {"inside": "/web1"}
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [
-        (seen(), seen()),
+        ({}, {}),
         # Mounted in another place, or one of its directories.
-        (seen(), seen(path="/mnt/nas", mount="/mnt/nas")),
-        (seen(path="/backups/x"), seen(path="/mnt/x", mount="/mnt", root="/")),
-        (seen(path="/backups/x"), seen(path="/mnt", mount="/mnt", root="/x")),
-        (seen(path="/link", real="/backups/x"), seen(path="/backups/x")),
+        ({}, {"path": "/mnt/nas", "mount": "/mnt/nas"}),
+        ({"path": "/backups/x"}, {"path": "/mnt/x", "mount": "/mnt"}),
+        ({"path": "/backups/x"}, {"path": "/mnt", "mount": "/mnt", "inside": "/x"}),
+        ({"path": "/link", "link": "/backups/x"}, {"path": "/backups/x"}),
+        (LINKED, {"path": "/mnt/nas/web1", "mount": "/mnt/nas"}),
+        (BOUND, {"path": "/mnt/nas/web1", "mount": "/mnt/nas"}),
+        (BOUND, LINKED),
     ],
 )
-def test_one_directory_of_a_network_filesystem_for_two(first: dict[str, Any], second: dict[str, Any]) -> None:
-    homes = [home("web1", path=first["path"], storage=first), home("web2", path=second["path"], storage=second)]
+def test_one_directory_of_a_network_filesystem_for_two(
+    tmp_path: Path, first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    homes = [looked_at(tmp_path / "web1", **first), looked_at(tmp_path / "web2", **second)]
     (told,) = troubles(homes)
     assert told.startswith("web1 and web2 would share /")
     assert " on nas:/export (nfs4), and each would prune" in told
-    assert f'for example storage_path: "{first["path"]}/{{{{ inventory_hostname }}}}".' in told
+    assert f'for example storage_path: "{homes[0].config.storage_path}/{{{{ inventory_hostname }}}}".' in told
 
 
 @pytest.mark.parametrize(
     "fstype", ["nfs", "nfs4", "cifs", "smb3", "ceph", "fuse.glusterfs", "fuse.sshfs", "9p", "ocfs2", "gfs2", "lustre"]
 )
-def test_filesystems_that_several_machines_have(fstype: str) -> None:
-    assert len(troubles([home("web1", storage=seen(fstype=fstype)), home("web2", storage=seen(fstype=fstype))])) == 1
+def test_filesystems_that_several_machines_have(tmp_path: Path, fstype: str) -> None:
+    assert len(troubles([looked_at(tmp_path / host, fstype=fstype) for host in ("web1", "web2")])) == 1
 
 
 @pytest.mark.parametrize(
     ("first", "second"),
     [
-        (seen(path="/backups/a"), seen(path="/backups/b")),
-        (seen(), seen(source="nas:/other")),
-        (seen(fstype="ext4", source="/dev/sda1"), seen(fstype="ext4", source="/dev/sda1")),
-        ({}, seen()),
+        ({"path": "/backups/a"}, {"path": "/backups/b"}),
+        ({}, {"source": "nas:/other"}),
+        ({"fstype": "ext4", "source": "/dev/sda1"}, {"fstype": "ext4", "source": "/dev/sda1"}),
+        (LINKED, {**LINKED, "link": "/mnt/nas/web2"}),
+        (BOUND, {"inside": "/web2"}),
     ],
 )
-def test_directories_that_are_apart(first: dict[str, Any], second: dict[str, Any]) -> None:
-    homes = [
-        home("web1", path=first.get("path", "/backups"), storage=first),
-        home("web2", path=second["path"], storage=second),
-    ]
-    assert troubles(homes) == []
+def test_directories_that_are_apart(tmp_path: Path, first: dict[str, Any], second: dict[str, Any]) -> None:
+    assert troubles([looked_at(tmp_path / "web1", **first), looked_at(tmp_path / "web2", **second)]) == []
+
+
+def test_a_host_that_nobody_looked_at(tmp_path: Path) -> None:
+    assert troubles([home("web1"), looked_at(tmp_path / "web2")]) == []
+
+
+def test_a_bind_mount_is_seen_for_what_it_is(tmp_path: Path) -> None:
+    told = f"import json, runpy; print(json.dumps(runpy.run_path('{LOOK}')['storage']('{tmp_path}/backups')))"
+    script = f"""
+        cd {tmp_path} && mkdir nas backups && mount -t tmpfs nas nas && mkdir nas/web1 || exit 77
+        mount --bind nas/web1 backups || exit 77
+        {sys.executable} -c "{told}"
+    """
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script],
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
+    found, backups = json.loads(done.stdout), f"{tmp_path}/backups"
+    assert (found["real"], found["mount"], found["root"], found["source"]) == (backups, backups, "/web1", "nas")
 
 
 def test_two_names_of_one_machine() -> None:
@@ -139,15 +195,17 @@ def test_which_machine_a_host_is(variables: dict[str, Any], told: str) -> None:
     assert machine("web1", variables) == told
 
 
-def test_a_directory_that_says_whose_it_is() -> None:
+def test_a_directory_that_says_whose_it_is(tmp_path: Path) -> None:
     ours = {"environment": "production", "host": "web1", "storage_path": "/elsewhere"}
-    assert troubles([home("web1", storage=seen(claim=ours))]) == []
+    assert troubles([looked_at(tmp_path / "web1", claim=ours)]) == []
     for theirs in ({**ours, "host": "web2"}, {**ours, "environment": "staging"}):
-        (told,) = troubles([home("web1", storage=seen(claim=theirs))])
+        root = tmp_path / theirs["environment"] / "web1"
+        (told,) = troubles([looked_at(root, claim=theirs)])
         assert told.startswith(
-            f"web1 would write to /backups, which belongs to host {theirs['host']} (environment {theirs['environment']}"
+            f"web1 would write to {root}/backups, which belongs to host {theirs['host']} "
+            f"(environment {theirs['environment']}"
         )
-        assert 'for example "/backups/{{ inventory_hostname }}". Only if' in told
+        assert f'for example "{root}/backups/{{{{ inventory_hostname }}}}". Only if' in told
 
 
 def test_a_thousand_hosts_in_one_place_are_one_sentence() -> None:

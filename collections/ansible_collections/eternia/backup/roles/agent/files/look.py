@@ -86,22 +86,21 @@ def ours(folder, names):
     return [os.path.join(folder, name) for name in names if name in there]
 
 
-def storage(path):
-    mount, source, fstype = mount_of(path)
-    return {"path": path, "mount": mount, "source": source, "fstype": fstype, "claim": claim_in(path)}
-
-
-def mount_of(path):
-    """Where what holds the path is mounted, from what, and its type: proc(5), mountinfo."""
+def storage(path, mounts="/proc/self/mountinfo"):
     real = os.path.realpath(path)
-    best = ("", "", "")
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+    return {"path": path, "real": real, "claim": claim_in(path), **mount_of(real, mounts)}
+
+
+def mount_of(real, mounts):
+    """Where what holds the path is mounted, which directory of what, and its type: proc(5), mountinfo."""
+    best = {"mount": "", "root": "", "source": "", "fstype": ""}
+    with open(mounts, encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
             fields = [re.sub(r"\\([0-7]{3})", lambda code: chr(int(code.group(1), 8)), field) for field in line.split()]
             mount, rest = fields[4], fields[fields.index("-") + 1 :]
             # Of several at one place the last one counts.
-            if (real + "/").startswith(mount.rstrip("/") + "/") and len(mount) >= len(best[0]):
-                best = (mount, rest[1], rest[0])
+            if (real + "/").startswith(mount.rstrip("/") + "/") and len(mount) >= len(best["mount"]):
+                best = {"mount": mount, "root": fields[3], "source": rest[1], "fstype": rest[0]}
     return best
 
 
