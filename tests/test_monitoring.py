@@ -8,12 +8,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.eternia.backup.plugins.module_utils.engine import config, run
+from ansible_collections.eternia.backup.plugins.module_utils.engine import config, health, metrics, run, status
 from ansible_collections.eternia.backup.tests.unit.builders import NOON, SetClock, database
 from development import CHECKOUT
 from test_repository import COLLECTION
@@ -156,6 +157,63 @@ def test_what_the_engine_writes_is_what_the_rules_read(tmp_path: Path) -> None:
                     firing(254, EterniaBackupStale=2, EterniaBackupMetricsOld=2, EterniaBackupDrillOverdue=2),
                 ],
             }
+        ],
+    }
+    (tmp_path / "test.yml").write_text(yaml.safe_dump(test))
+    result = promtool("test", "rules", tmp_path / "test.yml")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def seen(found: config.Config, hours: float) -> list[dict[str, str]]:
+    """What Prometheus has of the host, so many hours after noon."""
+    now = NOON + timedelta(hours=hours)
+    told = status.read(found, now=now)
+    return scraped(metrics.render(found, told, health.level(health.troubles(found, told, now))), "web1:9100", "node")
+
+
+def one_after_the_other(pages: list[list[dict[str, str]]]) -> list[dict[str, str]]:
+    """Series that show each page for half an hour; what a page does not have is not there."""
+    known = [{one["series"]: one["values"].replace("x3456", "x5") for one in page} for page in pages]
+    names = sorted({name for page in known for name in page})
+    return [{"series": name, "values": " ".join(page.get(name, "stale _x4") for page in known)} for name in names]
+
+
+@needs_promtool
+def test_a_storage_path_that_vanishes_with_all_that_lies_in_it_is_seen(tmp_path: Path) -> None:
+    """Even where the next run begins anew before anybody looked."""
+    database(tmp_path / "data/eternia.db")
+    found = config.parse({"frequency": "hourly"}, environment="production", host="web1", base_dir=str(tmp_path))
+    before = [run.run(found, clock=SetClock(NOON + timedelta(hours=hours)).clock()) for hours in (-3, -2, -1, 0)]
+    full = seen(found, 0)
+    shutil.rmtree(found.storage_path)
+    empty = seen(found, 0.5)
+    after = run.run(found, clock=SetClock(NOON + timedelta(hours=1)).clock())
+    assert [outcome.error for outcome in (*before, after)] == [None] * 5
+    anew = seen(found, 1)
+
+    def firing(minutes: int, *alerts: str) -> dict[str, Any]:
+        samples = [{"labels": f'{{alertname="{name}"}}', "value": 1} for name in alerts]
+        expr = 'count by (alertname) (ALERTS{alertstate="firing"})'
+        return {"expr": expr, "eval_time": f"{minutes}m", "exp_samples": samples}
+
+    test = {
+        "rule_files": [str(RULES)],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "5m",
+                "input_series": one_after_the_other([full, empty, anew]),
+                "promql_expr_test": [
+                    firing(29),
+                    firing(40, "EterniaBackupGone", "EterniaBackupStoreEmptied"),
+                    firing(85, "EterniaBackupStoreEmptied"),
+                ],
+            },
+            {
+                "interval": "5m",
+                "input_series": one_after_the_other([full, full, anew]),
+                "promql_expr_test": [firing(59), firing(70, "EterniaBackupStoreEmptied")],
+            },
         ],
     }
     (tmp_path / "test.yml").write_text(yaml.safe_dump(test))

@@ -10,12 +10,13 @@ import itertools
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
 from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine import (
 )
 from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import LockedError, StoreError
 from ansible_collections.eternia.backup.plugins.module_utils.engine.history import Entry
-from ansible_collections.eternia.backup.plugins.module_utils.engine.names import iso
+from ansible_collections.eternia.backup.plugins.module_utils.engine.names import from_iso, iso
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.local import LocalStore
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Store
 from ansible_collections.eternia.backup.tests.unit.builders import (
@@ -492,9 +493,13 @@ def test_killed_at_any_call_nothing_is_lost_and_the_next_drill_succeeds(tmp_path
     monkeypatch.setattr(os, "fsync", lambda _: None)
     template = three_backups(tmp_path / "template").storage_path.parents[1]
 
+    run(configuration(tmp_path / "template"))
+    known, before = history.read(template / "backups/staging"), history.last(template / "backups/staging")
+    lasts = []
+
     def killed(config, step):
         at_call(step, die)
-        run(config)
+        run(config, now=NOW + timedelta(weeks=1))
 
     for step in itertools.count(1):
         base = tmp_path / str(step)
@@ -507,14 +512,25 @@ def test_killed_at_any_call_nothing_is_lost_and_the_next_drill_succeeds(tmp_path
         found = status.read(config, now=NOW, verify="full").backups
         assert [(one.name, one.status) for one in found] == [(name, "verified") for name in reversed(NAMES)]
         # What is under a final name is whole.
-        for path in (*config.storage_path.glob("*.drilled.json"), *config.storage_path.glob("drills.json")):
+        for path in (*config.storage_path.glob("*.drilled.json"), *config.storage_path.glob("drills*.json")):
             json.loads(path.read_text())
+        assert history.read(config.storage_path)[:1] == known
+        lasts.append(history.last(config.storage_path))
         assert run(config).warnings == []
+        assert history.read(config.storage_path)[:1] == known
+        assert history.last(config.storage_path).succeeded
         assert marked(config) == [NAMES[0], NAMES[2]]
         shutil.rmtree(base)
         if ended == 0:
             break
     assert step > 20
+    # What is said of the drill before holds until this one begins; nothing good is said until it has come to its end.
+    succeeded = [found.succeeded for found in lasts]
+    began = succeeded.index(False)
+    came_to_its_end = succeeded.index(True, began)
+    assert set(lasts[:began]) == {before}
+    assert not any(succeeded[began:came_to_its_end])
+    assert set(lasts[came_to_its_end:]) == {history.Last(iso(NOW + timedelta(weeks=1)), succeeded=True)}
 
 
 @pytest.mark.parametrize("make", [lambda path: path.write_text("mine"), lambda path: path.symlink_to("/etc")])
@@ -593,15 +609,38 @@ def test_a_mark_that_s3_refuses_is_a_warning(both, object_store, credentials_fil
 
 
 def test_a_mark_that_the_disk_refuses_is_a_warning(config):
-    places = [config.storage_path / name for name in (f"{NAMES[2]}.drilled.json", "drills.json")]
-    for place in places:
-        place.mkdir()
+    place = config.storage_path / f"{NAMES[2]}.drilled.json"
+    place.mkdir()
     outcome = run(config)
     assert outcome.problems == []
-    unread, unmarked, unwritten = outcome.warnings
-    assert unread.startswith(f"The history of the drills ({places[1]}) cannot be read")
-    assert f"could not be marked as drilled. {places[0]} could not be written: is a directory" in unmarked
-    assert unwritten.startswith(f"{places[1]} could not be written: is a directory. The next drill lacks this one")
+    [unmarked] = outcome.warnings
+    assert f"could not be marked as drilled. {place} could not be written: is a directory" in unmarked
+
+
+def test_a_history_that_cannot_be_written_is_a_warning(config):
+    path = config.storage_path / "drills.json"
+
+    def while_somebody_is_in_the_way(choices):
+        path.mkdir(exist_ok=True)
+        return oldest(choices)
+
+    outcome = run(config, choose=while_somebody_is_in_the_way)
+    assert outcome.problems == []
+    assert outcome.warnings == [
+        f"{path} could not be written: is a directory. This drill counts as one that was cut off, and the next lacks "
+        "it in its trend. Free some space or correct the rights there; then drill again."
+    ]
+
+
+def test_a_history_that_cannot_be_renamed_refuses_the_drill(config):
+    run(config)
+    (config.storage_path / "drills.begun.json").mkdir()
+    path = config.storage_path / "drills.json"
+    before = path.read_bytes()
+    message = rf"^{path} could not be renamed to drills\.begun\.json: is a directory\. Nothing was drilled\. Correct"
+    with pytest.raises(StoreError, match=message):
+        run(config)
+    assert path.read_bytes() == before
 
 
 def test_a_drilled_backup_stays_before_others(config):
@@ -661,6 +700,111 @@ def test_it_is_remembered_whether_everything_came_back(config):
     assert history.last(config.storage_path) == history.Last(iso(NOW + timedelta(weeks=1)), succeeded=False)
 
 
+def last_of(config):
+    """The last drill, as the status has it."""
+    return status.read(config, now=NOW).drill
+
+
+def require_cut_off(config, since):
+    """The last drill did not come to its end, and began after `since`."""
+    last = last_of(config)
+    assert not last.succeeded
+    assert since - timedelta(seconds=1) <= from_iso(last.at) <= datetime.now(timezone.utc)
+
+
+def kill_a_drill(config):
+    def killed():
+        LocalStore.fetch = lambda *_: die("")
+        run(config)
+
+    assert in_child(killed) == -signal.SIGKILL
+
+
+def test_a_drill_that_was_killed_did_not_succeed_and_the_next_one_knows_all_of_before(config):
+    run(config)
+    known, since = history.read(config.storage_path), datetime.now(timezone.utc)
+    for _again in range(2):
+        kill_a_drill(config)
+        require_cut_off(config, since)
+        assert history.read(config.storage_path) == known
+    later = NOW + timedelta(weeks=1)
+    assert run(config, now=later).predicted[0].earlier == 1
+    assert last_of(config) == history.Last(iso(later), succeeded=True)
+    assert history.read(config.storage_path)[:-1] == known
+    assert not (config.storage_path / "drills.begun.json").exists()
+
+
+def test_a_first_drill_that_was_killed_is_none_that_came_back(config):
+    kill_a_drill(config)
+    assert last_of(config) is None
+    assert run(config).warnings == []
+    assert last_of(config) == history.Last(iso(NOW), succeeded=True)
+
+
+def drill_on_a_full_disk(config, mkdir):
+    def filled():
+        # As on a full disk: not a byte more, in any file.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        Path.mkdir = mkdir
+        run(config)
+
+    assert in_child(filled) == 1
+
+
+def no_room(*_arguments, **_keywords):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("mkdir", [Path.mkdir, no_room])
+def test_a_drill_on_a_full_disk_did_not_succeed_though_nobody_can_write_that_down(config, mkdir):
+    run(config)
+    known, since = history.read(config.storage_path), datetime.now(timezone.utc)
+    for _again in range(2):
+        drill_on_a_full_disk(config, mkdir)
+        require_cut_off(config, since)
+        assert history.read(config.storage_path) == known
+    run(config)
+    assert last_of(config) == history.Last(iso(NOW), succeeded=True)
+    assert history.read(config.storage_path)[:-1] == known
+
+
+def test_while_a_drill_goes_on_the_last_one_is_the_one_before(config, monkeypatch):
+    run(config)
+    fetch, seen = LocalStore.fetch, []
+
+    def fetch_while_somebody_looks(*arguments):
+        seen.append(last_of(config))
+        fetch(*arguments)
+
+    monkeypatch.setattr(LocalStore, "fetch", fetch_while_somebody_looks)
+    run(config, now=NOW + timedelta(weeks=1))
+    assert seen == [history.Last(iso(NOW), succeeded=True)] * 2
+
+
+def test_a_drill_that_ends_while_somebody_looks_is_seen(config, monkeypatch):
+    run(config)
+    history.begin(config.storage_path)
+    read_bytes = Path.read_bytes
+
+    def read_when_it_has_ended(path):
+        if path.name == "drills.begun.json":
+            path.rename(config.storage_path / "drills.json")
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_when_it_has_ended)
+    assert history.last(config.storage_path) == history.Last(iso(NOW), succeeded=True)
+
+
+def test_what_was_cut_off_between_two_names_counts_for_nothing(config):
+    """A drill wrote how it ended, and could not remove the other name any more."""
+    run(config)
+    shutil.copy(config.storage_path / "drills.json", config.storage_path / "drills.begun.json")
+    flip(config.storage_path / NAMES[2])
+    fail(config)
+    assert last_of(config) == history.Last(iso(NOW), succeeded=False)
+    assert not (config.storage_path / "drills.begun.json").exists()
+
+
 def test_a_history_of_before_holds_only_drills_that_went_well(config):
     run(config)
     path = config.storage_path / "drills.json"
@@ -701,7 +845,8 @@ def test_a_history_that_cannot_be_read_is_started_anew(config, content):
     path.write_text(content)
     outcome = run(config)
     [warning] = outcome.warnings
-    assert warning.startswith(f"The history of the drills ({path}) cannot be read (")
+    begun = config.storage_path / "drills.begun.json"
+    assert warning.startswith(f"The history of the drills ({begun}) cannot be read (")
     assert "It is started anew" in warning
     assert [one.earlier for one in outcome.predicted] == [0]
     assert [one.name for one in history.read(config.storage_path)] == [NAMES[2]]

@@ -14,7 +14,16 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import pytest
-from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, drill, health, hold, metrics, status
+from ansible_collections.eternia.backup.plugins.module_utils.engine import (
+    backup,
+    drill,
+    health,
+    history,
+    hold,
+    lock,
+    metrics,
+    status,
+)
 from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import StoreError
 from ansible_collections.eternia.backup.plugins.module_utils.engine.failure import KINDS
 from ansible_collections.eternia.backup.plugins.module_utils.engine.version import VERSION
@@ -237,6 +246,19 @@ def test_a_drill_that_failed(config):
     page = parsed(page_of(config, NOON + timedelta(hours=2)))
     assert (page["last_drill_success"], page["last_drill_timestamp_seconds"]) == (0, NOON.timestamp() + 3600)
     assert "drill_seconds" not in page
+
+
+def test_a_drill_that_was_cut_off_has_failed_and_one_that_goes_on_has_not_ended(config):
+    run(config)
+    drill.run(config, clock=SetClock(NOON + timedelta(hours=1)).clock())
+    with lock.held_drill(config.storage_path):
+        history.begin(config.storage_path)
+        page = parsed(page_of(config, NOON + timedelta(hours=2)))
+        assert (page["last_drill_success"], page["last_drill_timestamp_seconds"]) == (1, NOON.timestamp() + 3600)
+    began = (config.storage_path / "drills.begun.json").stat().st_mtime
+    page = parsed(page_of(config, NOON + timedelta(hours=2)))
+    assert (page["last_drill_success"], page["last_drill_timestamp_seconds"]) == (0, int(began))
+    assert page["drill_seconds", "local"] > 0
 
 
 ODD = 'a"b\\n{c}\n, d="e" \\'

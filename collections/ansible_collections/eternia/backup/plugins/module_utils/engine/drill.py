@@ -128,11 +128,14 @@ def run(config: Config, *, clock: Clock, choose: Choose | None = None) -> Outcom
     """Drill the newest backup of every store and an older one. Raises DrillFailedError once all were tried.
 
     `choose` takes one of the older ones; by default it is drawn by lot, anew after each drill, so that a plan names the
-    one that the run takes. LockedError where another drill goes on, StoreError where there can be no scratch or the
-    storage path is another host's, ConfigError where it is not where it should be.
+    one that the run takes. LockedError where another drill goes on, StoreError where there can be no scratch, the
+    history cannot be renamed or the storage path is another host's, ConfigError where it is not where it should be.
     """
     catalog.require_storage(config)
     files.make_private_dirs(config.storage_path)
+    # Not in the scratch: to make that may need space which is not there, and then the drill has failed, too.
+    with lock.held_drill(config.storage_path):
+        history.begin(config.storage_path)
     with scratch.held(config.storage_path) as place:
         attempt = _Attempt(config, clock, choose, place)
         attempt.drill_all(attempt.restore_and_mark)

@@ -6,15 +6,20 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
 
-from . import files, names
-from .errors import DamagedError, StoreError
+from . import files, lock, names
+from .errors import DamagedError, LockedError, StoreError
 
 _NAME = "drills.json"
+# What the history is called while a drill goes on; one that is cut off leaves it so.
+_BEGUN = "drills.begun.json"
 _FORMAT = 1
 _MOST = 50
 
@@ -35,7 +40,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Last:
-    """The last drill of all, and whether everything came back in it."""
+    """The last drill of all, and whether everything came back in it; of one that was cut off, nobody can say that."""
 
     at: str
     succeeded: bool
@@ -65,12 +70,55 @@ def read(storage_path: Path) -> list[Entry]:
 
 
 def last(storage_path: Path) -> Last | None:
-    """The last drill, None where there was none. Raises as `read`."""
+    """The last drill, None where there was none; while one goes on, the last that came to its end. Raises as `read`."""
     return _read(storage_path)[1]
 
 
+def begin(storage_path: Path) -> None:
+    """Take back what is said of the last drill: until `write`, it is one that was cut off. Only for the lock's holder.
+
+    Needs no space on the disk, and loses no entry: the history gets another name. Raises StoreError.
+    """
+    ended, begun = storage_path / _NAME, storage_path / _BEGUN
+    try:
+        # Where the last drill was cut off, it has the other name already; where none ever was, it has neither.
+        with suppress(FileNotFoundError):
+            os.replace(ended, begun)
+        if begun.exists():
+            begun.touch()
+            files.fsync_path(storage_path)
+    except OSError as exc:
+        raise StoreError(
+            f"{ended} could not be renamed to {begun.name}: {files.reason(exc)}. Nothing was drilled. Correct the "
+            "rights there, or move away what is in its place; then drill again."
+        ) from exc
+
+
 def _read(storage_path: Path) -> tuple[list[Entry], Last | None]:
-    path = storage_path / _NAME
+    # The first again: a drill that ends meanwhile gives that name back.
+    for name in (_NAME, _BEGUN, _NAME):
+        with suppress(FileNotFoundError):
+            entries, found = _parsed(storage_path / name)
+            return entries, found if name == _NAME or _goes_on(storage_path) else _cut_off(storage_path / name)
+    return [], None
+
+
+def _goes_on(storage_path: Path) -> bool:
+    try:
+        lock.require_no_drill(storage_path)
+    except LockedError:
+        return True
+    except StoreError:
+        return False
+    return False
+
+
+def _cut_off(begun: Path) -> Last:
+    moment = datetime.fromtimestamp(begun.stat().st_mtime, timezone.utc)
+    return Last(names.iso(moment), succeeded=False)
+
+
+def _parsed(path: Path) -> tuple[list[Entry], Last | None]:
     try:
         fields = json.loads(path.read_bytes())
         if fields["format"] != _FORMAT:
@@ -81,7 +129,7 @@ def _read(storage_path: Path) -> tuple[list[Entry], Last | None]:
         found = fields.get("last", implied)
         return entries, None if found is None else _last(**found)
     except FileNotFoundError:
-        return [], None
+        raise
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as exc:
         raise DamagedError(
             f"The history of the drills ({path}) cannot be read ({exc}). It is started anew: there is no trend until "
@@ -90,16 +138,19 @@ def _read(storage_path: Path) -> tuple[list[Entry], Last | None]:
 
 
 def write(storage_path: Path, entries: Sequence[Entry], last: Last, *, staging: Path) -> None:
-    """Keep the last entries. Raises StoreError."""
+    """Keep the last entries, and how the drill ended. Raises StoreError."""
     drills = [asdict(entry) for entry in entries[-_MOST:]]
     fields = {"format": _FORMAT, "last": asdict(last), "drills": drills}
     try:
         files.replace(storage_path / _NAME, json.dumps(fields, indent=2).encode() + b"\n", staging=staging)
     except OSError as exc:
         raise StoreError(
-            f"{storage_path / _NAME} could not be written: {files.reason(exc)}. The next drill lacks this one in its "
-            "trend. Correct the rights there."
+            f"{storage_path / _NAME} could not be written: {files.reason(exc)}. This drill counts as one that was cut "
+            "off, and the next lacks it in its trend. Free some space or correct the rights there; then drill again."
         ) from exc
+    # What stays of it counts for nothing beside the new one.
+    with suppress(OSError):
+        (storage_path / _BEGUN).unlink()
 
 
 def predict(entry: Entry, history: Iterable[Entry]) -> Prediction:

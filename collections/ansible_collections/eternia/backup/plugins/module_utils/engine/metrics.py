@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from . import files, names, record
+from . import catalog, files, names, record
 from .config import Config
 from .errors import StoreError
 from .failure import KINDS
@@ -90,8 +90,15 @@ def _last_run(config: Config, found: Status) -> Iterator[Metric]:
     yield _one("last_stored_bytes", "The size of the last run's backup.", stored)
     sent = last.bytes_sent if with_backup else None
     yield _one("last_sent_bytes", "What the last run sent to S3.", sent)
-    failures = {kind: last.failures.get(kind, 0) for kind in KINDS}
-    yield Metric("failures_total", "Runs that failed, by what failed.", failures, "kind")
+    # What lies below a disk that is missing, or in another host's storage, does not count this host's.
+    if found.obstacle is None and catalog.local(config).name not in found.unlisted:
+        failures = {kind: last.failures.get(kind, 0) for kind in KINDS}
+        yield Metric(
+            "failures_total",
+            "Failed runs, by what failed, as the last record counts them.",
+            failures,
+            "kind",
+        )
     if config.cloud is not None:
         append_only = {S3: last.create_only}
         yield Metric("append_only", "Whether the store was seen to refuse an overwrite.", append_only, "store")
@@ -105,7 +112,10 @@ def _stores(found: Status) -> Iterator[Metric]:
     yield each("kept_bytes", "The size of the backups in the store.", lambda store: store.bytes)
     newest = "When the newest verified backup of the store was taken, or the source last seen to have its content."
     yield each("newest_verified_timestamp_seconds", newest, lambda store: _unix(store.newest_verified_at))
-    missing = "Verified backups that the policy wants in the store and only another store has."
+    missing = (
+        "Verified backups that the policy wants in the store and only another store has; of local, none that are older "
+        "than all that it has."
+    )
     yield each("stores_missing", missing, lambda store: store.missing)
     listed = {**{store.name: 1 for store in found.stores}, **dict.fromkeys(found.unlisted, 0)}
     yield Metric("store_listed", "Whether the store could be listed.", listed, "store")
@@ -113,8 +123,9 @@ def _stores(found: Status) -> Iterator[Metric]:
 
 def _drills(found: Status) -> Iterator[Metric]:
     if found.drill is not None:
-        yield _one("last_drill_timestamp_seconds", "When the last drill was.", _unix(found.drill.at))
-        yield _one("last_drill_success", "Whether everything came back in the last drill.", found.drill.succeeded)
+        yield _one("last_drill_timestamp_seconds", "When the last drill began.", _unix(found.drill.at))
+        success = "Whether the last drill came to its end, and everything came back in it."
+        yield _one("last_drill_success", success, found.drill.succeeded)
     seconds = "How long a recovery from the store would have taken in its last drill that came back."
     yield Metric("drill_seconds", seconds, found.drill_seconds, "store")
 
