@@ -19,7 +19,7 @@ from .object_store import BUCKET, NoStoreError
 from .options import Options
 from .processes import Ratio, Usage, interleaved, python, run, spread
 from .report import Figure
-from .scene import CP, NoRoomError, need_room, read
+from .scene import CP, NoRoomError, need_room, read, settle
 
 MOST_MEMORY = 150
 # What a restore does to the backup alone: nothing of it may happen while the application is stopped.
@@ -132,10 +132,7 @@ class _Host:
             shutil.rmtree(safety)
         shutil.rmtree(self.copy.parent, ignore_errors=True)
         self.copy.parent.mkdir()
-        os.sync()
-        for path in (self.backup, self.database):
-            if path.exists():
-                read(path)
+        settle(self.backup, self.database)
 
 
 @contextmanager

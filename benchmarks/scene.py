@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 from .processes import Usage, python, run
 
 # Beside a database and its copy: their logs, and whatever else lives on that disk.
 _SPARE = 1 << 30
+# Seconds after which free memory is the host's again, and from which size on that counts.
+_REST, _LARGE = 3.0, 1 << 30
 
 CP = ["sh", "-c", 'cp -- "$1" "$2" && sync -- "$2"', "cp"]
 
@@ -53,10 +56,25 @@ class Scene:
         os.sync()
 
     def _measured(self, command: list[str], limit: float = 3600) -> Usage:
-        self.tidy()
+        shutil.rmtree(self._copies, ignore_errors=True)
         self._copies.mkdir()
-        read(self.database)
+        settle(self.database)
         return run(command, limit=limit)
+
+
+def settle(*sources: Path) -> None:
+    """Bring the machine to rest, with what is going to be read in the page cache.
+
+    Memory that the one before gave back must be no advantage to who comes next: a virtual machine takes seconds for
+    each GiB that it has to ask its host for, and none for what was just freed. After a while the host has it all.
+    """
+    os.sync()
+    size = 0
+    for source in sources:
+        if source.exists():
+            read(source)
+            size += source.stat().st_size
+    time.sleep(min(_REST, _REST * size / _LARGE))
 
 
 def need_room(folder: Path, mib: int) -> None:

@@ -30,7 +30,7 @@ if verb == "prune":
     planned = prune.plan(config, now=NOW)
     found = {"listed": len(planned.verdicts), "removed": len(planned.removed), "troubles": planned.warnings}
 else:
-    read = status.read(config, now=NOW, verify="manifest" if verb == "manifests" else "none")
+    read = status.read(config, now=NOW, verify="manifest" if verb == "manifests" else "newest")
     copies = [copy for one in read.backups for copy in one.copies]
     troubles = [*read.unlisted.values(), *(copy.problem for copy in copies if copy.problem)]
     found = {"listed": len(copies), "removed": 0, "troubles": troubles}
