@@ -221,6 +221,10 @@ def test_a_run_that_was_ended_is_finished_by_the_next(site: Site, by: signal.Sig
             ("-e", "backup=/nowhere/x.db"),
             "not found: /nowhere/x.db. List the backups: .venv/bin/ansible-playbook playbooks/status.yml --limit etern",
         ),
+        (
+            ("-e", "backup=latest", "-e", '{"eternia_start_command": []}'),
+            "eternia-dev has eternia_stop_command and no eternia_start_command. Give both, or neither",
+        ),
         (("-e", "backup=yesterday"), "'yesterday' is no backup. Give latest, a time"),
     ],
 )

@@ -21,6 +21,23 @@ import pytest
 import yaml
 from development import CHECKOUT, Checkout
 
+# For every Python that Ansible starts: what goes to the system's log goes to the file $SYSTEM_LOG.
+OVERHEAR = """
+import os, pathlib, syslog
+
+def syslog_(*words):
+    with pathlib.Path(os.environ["SYSTEM_LOG"]).open("a") as log:
+        log.write(f"{words[-1]}\\n")
+
+syslog.syslog = syslog_
+"""
+# Who is told how runs end, by addresses and a command with tokens in them. Port 9 takes nothing.
+TELLS = {
+    "ping_url": "http://127.0.0.1:9/hunter2",
+    "failure_webhook": "http://127.0.0.1:9/hook?key=hunter2",
+    "failure_command": ["/bin/false", "--key", "hunter2"],
+}
+
 
 class Operator:
     """Somebody with an inventory of hosts on this machine, each with a home of its own."""
@@ -31,6 +48,15 @@ class Operator:
         self.inventory = directory / "hosts.yml"
         self.credentials = services.home / ".dev/aws/credentials"
         self.hosts: dict[str, Any] = {}
+        self.environment = {**os.environ, "COLUMNS": "1000"}
+
+    def overhear(self) -> Path:
+        """From now on what would go to the system's log goes to a file: returns it."""
+        (self.directory / "overhear").mkdir()
+        (self.directory / "overhear/sitecustomize.py").write_text(OVERHEAR)
+        log = self.directory / "overhear/log"
+        self.environment.update(PYTHONPATH=str(log.parent), SYSTEM_LOG=str(log))
+        return log
 
     def home(self, host: str) -> Path:
         return self.directory / host
@@ -67,7 +93,7 @@ class Operator:
         return subprocess.run(
             [*command, f"playbooks/{playbook}.yml", *options],
             cwd=CHECKOUT,
-            env={**os.environ, "COLUMNS": "1000"},
+            env=self.environment,
             text=True,
             capture_output=True,
             timeout=300,
@@ -196,15 +222,51 @@ def test_switched_off_means_nothing_is_done(operator: Operator) -> None:
 
 
 def test_no_secret_is_shown_at_any_verbosity(operator: Operator) -> None:
-    operator.add("quiet", "quiet")
+    operator.add("quiet", "quiet", report=TELLS)
+    log = operator.overhear()
+    for playbook in ("backup", "status"):
+        require_no_secret(operator, playbook)
+    assert log.read_text().count(" config={") == 2
+
+
+def require_no_secret(operator: Operator, playbook: str) -> None:
+    """Neither the key for S3 nor what `report` holds is shown, or kept anywhere but in the inventory."""
     credentials = configparser.ConfigParser()
     credentials.read(operator.credentials)
-    secret = credentials["default"]["aws_secret_access_key"]
-    result = operator.run("backup", "-vvvv", "--diff")
-    assert result.returncode == 0
-    assert secret not in result.stdout + result.stderr
+    secrets = (credentials["default"]["aws_secret_access_key"], "hunter2")
+    result = operator.run(playbook, "-vvvv", "--diff")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert [one for one in secrets if one in result.stdout + result.stderr] == []
     for path in operator.directory.rglob("*"):
-        assert not path.is_file() or secret.encode() not in path.read_bytes(), path
+        if path.is_file() and path != operator.inventory:
+            assert [one for one in secrets if one.encode() in path.read_bytes()] == [], path
+
+
+def test_a_disk_of_backups_that_is_gone_keeps_no_data_from_coming_back(operator: Operator) -> None:
+    backups = operator.add("diskless", "diskless")
+    operator.succeed("backup")
+    (path,) = backups.glob("eternia_backup_*.db")
+    shutil.rmtree(backups)
+    for lost in (operator.home("diskless") / "data").iterdir():
+        lost.unlink()
+    operator.hosts["diskless"]["backup"].update(storage_mount=str(backups), report=TELLS)
+    operator.hosts["diskless"] |= {
+        "eternia_stop_command": ["true"],
+        "eternia_start_command": ["true"],
+        "eternia_health_url": f"http://127.0.0.1:{operator.services.app_port}/health",
+        "eternia_write_seconds": 0,
+        "backup_reports": str(operator.directory / "reports"),
+    }
+    operator.write()
+    operator.overhear()
+    output = operator.succeed("disaster_recovery", "-e", "backup=latest", "-e", "confirm=staging", "-vvvv")
+    words = " ".join(output.split())
+    assert f"diskless is not held, and has no run that could work: {backups} is to be on {backups} (says " in words
+    assert f"s3://eternia-backups/diskless/{path.name}" in output
+    assert "RESTORED: diskless is back" in output
+    assert (operator.home("diskless") / "data/eternia.db").exists()
+    assert not (backups / "hold.json").exists()
+    assert "hunter2" not in output + (operator.directory / "overhear/log").read_text()
 
 
 def test_status_tells_bad_news(operator: Operator) -> None:

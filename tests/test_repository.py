@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,45 @@ def test_the_defaults_of_a_role_are_its_documented_options(role: str) -> None:
     readme = (folder / "README.md").read_text()
     assert [name for name in defaults if f"`{name}`" not in readme] == []
     assert all(name.startswith(f"{role}_") for name in defaults)
+
+
+def test_every_way_into_a_role_says_what_it_takes() -> None:
+    for path in COLLECTION.rglob("*.yml"):
+        for role, tasks in re.findall(r"name: eternia\.backup\.(\w+)\n +tasks_from: (\w+)", path.read_text()):
+            specs = yaml.safe_load((COLLECTION / "roles" / role / "meta/argument_specs.yml").read_text())
+            assert tasks in specs["argument_specs"], path
+
+
+def test_everything_that_ships_is_named_where_it_ships() -> None:
+    readme = (COLLECTION / "README.md").read_text()
+    kinds = {path.parent.name for path in COLLECTION.glob("plugins/*/*.py")}
+    kinds -= {"module_utils", "plugin_utils", "doc_fragments"}
+    plugins = {path.stem for kind in kinds for path in COLLECTION.glob(f"plugins/{kind}/*.py")}
+    expected = [
+        *(f"`eternia.backup.{name}`" for name in plugins),
+        *(f"| `eternia.backup.{path.stem}` |" for path in COLLECTION.glob("playbooks/*.yml")),
+        *(f"[`eternia.backup.{path.name}`](roles/{path.name}/README.md)" for path in COLLECTION.glob("roles/*")),
+        *(f"](extensions/{path.name})" for path in COLLECTION.glob("extensions/*")),
+    ]
+    assert [words for words in expected if words not in readme] == []
+
+
+def test_the_variables_of_the_playbooks_are_described_where_they_ship() -> None:
+    readme = (COLLECTION / "README.md").read_text()
+    files = [path for path in COLLECTION.glob("playbooks/**/*") if path.is_file()]
+    pattern = r"\b((?:backup_|eternia_|runbook_confirm)\w*) (?:\| default\(|if \w+ is defined)"
+    names = {name for path in files for name in re.findall(pattern, path.read_text())}
+    assert names > {"backup_serial", "eternia_service", "runbook_confirm"}
+    assert [name for name in sorted(names) if not re.search(rf"`{name}`|^{name}: ", readme, re.MULTILINE)] == []
+
+
+def test_every_file_of_the_engine_is_in_the_table_of_who_works_on_it() -> None:
+    rows = re.findall(r"^\| (`.+`) \| ", (CHECKOUT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    patterns = [word for row in rows for word in re.findall(r"`([\w/*]+)`", row)]
+    engine = COLLECTION / "plugins/module_utils/engine"
+    names = [str(path.relative_to(engine).with_suffix("")) for path in engine.rglob("*.py") if path.stem != "__init__"]
+    assert [name for name in sorted(names) if not any(fnmatch(name, pattern) for pattern in patterns)] == []
+    assert [pattern for pattern in patterns if not any(fnmatch(name, pattern) for name in names)] == []
 
 
 def test_every_file_says_its_licence() -> None:

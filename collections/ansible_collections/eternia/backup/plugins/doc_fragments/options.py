@@ -33,7 +33,8 @@ options:
         C(credentials_file).
       - C(report) is a block of C(log_file), C(metrics_file), C(ping_url), C(failure_command) (a list) and
         C(failure_webhook). It is for what C(eternia-backup) does on the host by itself; a module checks it and tells
-        nobody.
+        nobody. Leave it out, because Ansible logs what a module is given, on the host too, and the addresses may hold
+        tokens; the playbooks of this collection do.
     type: dict
     required: true
   environment:

@@ -13,6 +13,8 @@ description:
   - While a host is held, no backup of it is taken and nothing is pruned, whoever starts the run. The disaster recovery
     runbook holds a host while its data is not to be trusted.
   - A hold says who holds, why, and until when. It ends by itself.
+  - It is refused where no run can work on the storage path, because its disk is not mounted or it belongs to another
+    host. A run that is under way comes to its end, which is a warning.
 options:
   state:
     description:
@@ -23,16 +25,17 @@ options:
     default: present
   who:
     description:
-      - Who holds. Required with O(state=present).
+      - Who holds, in one line. Required with O(state=present).
     type: str
   why:
     description:
-      - Why. Required with O(state=present).
+      - Why, in one line. Required with O(state=present).
     type: str
   minutes:
     description:
       - After how many minutes the hold ends by itself. One that is asked for again is renewed when half of them are
         over.
+      - More than V(0), and V(10080) (a week) at most.
     type: int
     default: 120
 extends_documentation_fragment:
@@ -74,9 +77,16 @@ until:
   returned: success
   type: str
   sample: "2026-11-22T14:00:00Z"
+obstacle:
+  description: Why no run can work on the storage path; V(null) where the hold was refused for another reason.
+  returned: failure
+  type: str
+  sample: >-
+    /backups is to be on /backups (says /etc/fstab), and nothing is mounted there: backups would fill up the disk below
+    it. Mount it (`mount /backups`), or correct storage_path or /etc/fstab; then run again.
 """
 
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -99,17 +109,22 @@ def main() -> None:
     )
     params, now = module.params, datetime.now(timezone.utc)
     try:
-        place = glue.configuration(module).storage_path
+        config = glue.configuration(module)
+        place = config.storage_path
         before = hold.read(place, now)
         if params["state"] == "present":
-            wanted = hold.Hold(params["who"], params["why"], now + timedelta(minutes=params["minutes"]))
+            hours = params["minutes"] / 60
+            wanted = hold.wanted(config, who=params["who"], why=params["why"], hours=hours, now=now)
             after = hold.due(before, wanted, now)
         else:
             after = before if before and params["who"] not in (None, before.who) else None
         if after != before and not module.check_mode:
             hold.put(place, after)
+        warning = hold.under_way(place) if params["state"] == "present" else None
     except EngineError as exc:
-        module.fail_json(msg=str(exc))
+        module.fail_json(msg=str(exc), obstacle=str(exc) if isinstance(exc, hold.NoPlaceError) else None)
+    if warning is not None:
+        module.warn(warning)
     module.exit_json(
         changed=after != before,
         until=None if after is None else names.iso(after.until),

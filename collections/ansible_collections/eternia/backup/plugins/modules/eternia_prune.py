@@ -15,15 +15,6 @@ description:
   - Never removes the newest verified backup, anything while fewer than C(minimum_kept) verified ones exist, a name from
     the future, a pinned backup (one with a file C(NAME.pin) beside it), or a file whose name is not one of ours.
   - Removes nothing at all when the backup run before it failed or was cut off.
-options:
-  upcoming:
-    description:
-      - Names of backups that a planned run of M(eternia.backup.eternia_backup) would bring to every store first. In
-        check mode they count as if they were there, so that the plan is the one that the real run carries out.
-      - Ignored outside of check mode.
-    type: list
-    elements: str
-    default: []
 extends_documentation_fragment:
   - eternia.backup.options
 attributes:
@@ -89,21 +80,17 @@ from datetime import datetime, timezone
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import glue, pruning
-from ..module_utils.engine import names, prune
+from ..module_utils.engine import prune
 from ..module_utils.engine.errors import EngineError
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={**glue.COMMON_OPTIONS, "upcoming": {"type": "list", "elements": "str", "default": []}},
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(argument_spec=glue.COMMON_OPTIONS, supports_check_mode=True)
     try:
         config = glue.configuration(module)
         glue.exit_if_disabled(module, config)
         now = datetime.now(timezone.utc)
-        upcoming = [names.required(text) for text in module.params["upcoming"]]
-        outcome = prune.plan(config, now=now, upcoming=upcoming) if module.check_mode else prune.run(config, now=now)
+        outcome = prune.plan(config, now=now) if module.check_mode else prune.run(config, now=now)
     except EngineError as exc:
         glue.fail(module, exc, pruning.reported)
     glue.succeed(module, outcome, pruning.reported(outcome))

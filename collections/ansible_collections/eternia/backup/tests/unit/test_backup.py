@@ -31,6 +31,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine import (
     digest,
     files,
     lock,
+    machine,
     prune,
     record,
     sqlite,
@@ -120,7 +121,8 @@ def test_plain_sqlite_reads_every_row_that_was_committed_before(config):
     assert check(config) == {FIRST: ("verified", [])}
 
 
-def test_the_manifest_is_complete_and_its_digests_are_those_of_other_tools(config):
+def test_the_manifest_is_complete_and_its_digests_are_those_of_other_tools(config, monkeypatch):
+    monkeypatch.setattr(machine, "identity", lambda: "5f" * 16)
     with closing(connect(config.database_path)) as application:
         application.execute("INSERT INTO memories (description) VALUES (?)", (random.Random(1).randbytes(20_000_000),))
     run(config)
@@ -129,7 +131,7 @@ def test_the_manifest_is_complete_and_its_digests_are_those_of_other_tools(confi
     assert len(data) > 16 * 1024 * 1024
     both = {"algorithm": "blake3", "value": blake3.blake3(data).hexdigest()}
     assert list(manifest) == [
-        *("format", "name", "kind", "environment", "host", "created_at", "tool_version"),
+        *("format", "name", "kind", "environment", "host", "machine", "created_at", "tool_version"),
         *("source", "content", "stored", "verified"),
     ]
     assert manifest == {
@@ -138,6 +140,7 @@ def test_the_manifest_is_complete_and_its_digests_are_those_of_other_tools(confi
         "kind": "database",
         "environment": "staging",
         "host": "web1",
+        "machine": "5f" * 16,
         "created_at": "2026-11-22T12:00:00Z",
         "tool_version": VERSION,
         "source": {
@@ -161,6 +164,7 @@ def test_the_manifest_is_complete_and_its_digests_are_those_of_other_tools(confi
             "digest": both,
             "crc64nvme": manifest["stored"]["crc64nvme"],
             "encoding": [],
+            "frames": [],
         },
         "verified": {"check": "quick", "at": "2026-11-22T12:00:00Z", "result": "ok"},
     }
@@ -198,6 +202,7 @@ def test_without_the_optional_libraries_it_is_sha256_and_no_checksum(config, mon
         "digest": {"algorithm": "sha256", "value": hashlib.sha256(data).hexdigest()},
         "crc64nvme": None,
         "encoding": [],
+        "frames": [],
     }
     assert check(config) == {FIRST: ("verified", [])}
 

@@ -326,19 +326,46 @@ def test_a_hold_ends_by_itself(host):
 def test_a_run_that_goes_on_is_not_ended_by_a_hold(host):
     host.back_up()
     with lock.held(host.backups):
-        host.succeed("hold", "--why", "a new disk")
+        code, out, err = host.type("hold", "--why", "a new disk")
+    assert (code, out.startswith("HELD: ")) == (0, True)
+    assert err.startswith("WARNING: What is under way comes to its end, and removes nothing more.")
     assert host.fail(11, "run")
+
+
+def test_a_run_that_goes_on_is_not_ended_by_the_hold_of_a_module(host):
+    pytest.importorskip("ansible", reason="there is no Ansible for this Python, so no module runs here")
+    host.back_up()
+    arguments = {key: host.fields[key] for key in ("environment", "base_dir", "host")}
+    arguments |= {"config": host.fields["backup"], "who": "ann", "why": "a new disk"}
+    with lock.held(host.backups):
+        module = subprocess.run(
+            [sys.executable, "-m", "ansible_collections.eternia.backup.plugins.modules.eternia_hold"],
+            input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
+            env=child_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    answer = json.loads(module.stdout)
+    assert (answer["changed"], answer["until"]) == (True, hold_of(host)["until"])
+    (warning,) = answer["warnings"]
+    # Ansible gives it as a text or, from 2.19 on, as a block.
+    assert "What is under way comes to its end, and removes nothing more. Another run (process " in str(warning)
 
 
 WRONG = [
     (["hold"], 2, "the following arguments are required: --why"),
-    (["hold", "--why", ""], 2, "--why is empty or not one line of text"),
-    (["hold", "--why", " "], 2, "--why is empty or not one line of text"),
-    (["hold", "--why", "a\nb"], 2, "--why is empty or not one line of text"),
-    (["hold", "--why", "a", "--hours", "0"], 2, "--hours is 0; it must be more than 0, and 168 at most."),
-    (["hold", "--why", "a", "--hours", "-1"], 2, "--hours is -1; it must be more than 0"),
-    (["hold", "--why", "a", "--hours", "nan"], 2, "--hours is nan; it must be more than 0"),
-    (["hold", "--why", "a", "--hours", "1e9"], 2, "--hours is 1e+09; it must be more than 0, and 168 at most."),
+    (["hold", "--why", ""], 2, "why is empty or not one line of text"),
+    (["hold", "--why", " "], 2, "why is empty or not one line of text"),
+    (["hold", "--why", "a\nb"], 2, "why is empty or not one line of text"),
+    (
+        ["hold", "--why", "a", "--hours", "0"],
+        2,
+        "A hold of 0 hours is asked for; it must last longer than 0, and 168 hours at most (10080 minutes).",
+    ),
+    (["hold", "--why", "a", "--hours", "-1"], 2, "A hold of -1 hours is asked for"),
+    (["hold", "--why", "a", "--hours", "nan"], 2, "A hold of nan hours is asked for"),
+    (["hold", "--why", "a", "--hours", "1e9"], 2, "A hold of 1e+09 hours is asked for"),
     (["hold", "--why", "a", "--hours", "soon"], 2, "invalid float value: 'soon'"),
     (["drill", "--check"], 2, "unrecognized arguments: --check"),
 ]

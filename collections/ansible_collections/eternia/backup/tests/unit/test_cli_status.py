@@ -12,7 +12,8 @@ import socket
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from ansible_collections.eternia.backup.plugins.module_utils.engine import hold, lock, names, status
+from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, hold, lock, names, status
+from ansible_collections.eternia.backup.tests.unit.builders import SetClock
 from ansible_collections.eternia.backup.tests.unit.command_line import cut_off
 
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
@@ -62,9 +63,7 @@ def run_in_the_future(host):
 
 
 def backup_in_the_future(host):
-    taken = host.back_up()
-    for path in host.backups.glob(f"{taken.name}*"):
-        path.rename(path.with_name(path.name.replace(taken.name, "eternia_backup_21900101_000000.db")))
+    backup.run(host.config, clock=SetClock(datetime(2190, 1, 1, tzinfo=timezone.utc)).clock())
     host.back_up()
 
 
@@ -81,10 +80,18 @@ def held(host):
 
 
 def held_for_long(host):
-    held(host)
-    stale_backup = host.backups / "eternia_backup_20260101_000000.db"
-    for path in sorted(host.backups.glob("eternia_backup_*.db*")):
-        path.rename(path.with_name(stale_backup.name + path.name.partition(".db")[2]))
+    host.back_up(hours_ago=60)
+    hold.put(host.backups, hold.Hold("ann", "repairs", datetime.now(timezone.utc) + timedelta(hours=1)))
+
+
+def all_cut_off(host):
+    for hours_ago in (2, 1):
+        host.back_up(hours_ago).write_bytes(b"")
+
+
+def newest_cut_off(host):
+    host.back_up(2)
+    host.back_up(1).write_bytes(b"")
 
 
 def manifest_alone(host):
@@ -163,6 +170,10 @@ STANDS = [
     (killed_run, CRITICAL, "Z was cut off, or still goes on.\n"),
     (unreadable_record, CRITICAL, "CRITICAL  Last run: The record of the last run ("),
     (cut_off, CRITICAL, "CRITICAL  The restore of eternia_backup_"),
+    (all_cut_off, CRITICAL, "CRITICAL  There is no verified backup. Take one.\n"),
+    (all_cut_off, CRITICAL, " is damaged: it has 0 bytes, its manifest says "),
+    (newest_cut_off, CRITICAL, " is damaged: it has 0 bytes, its manifest says "),
+    (newest_cut_off, CRITICAL, ".db, 2 h old; daily allows 1 d 12 h\n"),
     (manifest_alone, CRITICAL, " is damaged: its data is missing. Look at the stores.\n"),
     (failed_drill, CRITICAL, "not everything came back. Look at the log, then drill again.\n"),
     (another_hosts_storage, CRITICAL, " belongs to host web1 (environment staging, "),

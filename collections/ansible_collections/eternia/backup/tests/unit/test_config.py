@@ -52,6 +52,7 @@ def test_the_block_that_users_have_works_verbatim():
         legacy_paths=(Path("/opt/eternia/data/backups"), Path("/opt/eternia/logs/backups")),
         policy=Policy(retention_days=30, minimum_kept=3),
         verify="quick",
+        compression="none",
         cloud=S3Settings(bucket="eternia-backups", prefix="production", region="us-west-2"),
         report=Report(),
     )

@@ -45,8 +45,8 @@ def test_nothing_is_written_below_a_mount_point_that_is_not_mounted(tmp_path, ve
     before = tree(tmp_path)
     message = (
         f"{disk}/backups is to be on {disk} (says backup.storage_mount), and nothing is mounted there: backups would "
-        f"fill up the disk below it. Nothing was written. Mount it (`mount {disk}`), or correct storage_path or "
-        "storage_mount; then run again."
+        f"fill up the disk below it. Mount it (`mount {disk}`), or correct storage_path or storage_mount; then run "
+        "again."
     )
     with pytest.raises(StoreError, match=f"^{re.escape(message)}$"):
         verb(config)

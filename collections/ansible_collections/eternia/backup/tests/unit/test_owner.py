@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import tempfile
@@ -26,10 +27,12 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine import (
 from ansible_collections.eternia.backup.tests.unit.builders import (
     NOON,
     add_rows,
+    at_call,
     clock,
     configuration,
     connect,
     database,
+    die,
     in_child,
 )
 
@@ -126,3 +129,41 @@ def test_a_log_is_never_written_through_a_link(config, tmp_path):
         log.info("a line")
     assert path.read_text().endswith("a line\n")
     assert path.stat().st_uid == USER
+
+
+def test_what_root_fetched_and_did_not_put_into_place_is_the_users_to_remove(config):
+    """As the runbook leaves it where the application does not stop."""
+    backup.run(config, clock=clock())
+    with closing(connect(config.database_path)) as application:
+        add_rows(application)
+    os.chown(config.database_path, USER, USER)
+    assert restore.stage(config, restore.Request(), clock=clock(1)).staged
+    assert by_schedule(config, 2) == 0
+    assert not list(config.database_path.parent.glob(".eternia.db.restore"))
+
+
+def test_a_restore_of_roots_that_was_cut_off_is_roots_to_settle(config, capfd):
+    """Its journal names what is renamed: whoever may write beside the data must not be able to lay one there."""
+    backup.run(config, clock=clock())
+    with closing(connect(config.database_path)) as application:
+        add_rows(application)
+    restore.run(config, restore.Request(), clock=clock(0.5))
+    with closing(connect(config.database_path)) as application:
+        add_rows(application)
+    journal = config.database_path.with_name(".eternia.db.restore") / "journal.json"
+
+    def killed_at(step):
+        at_call(step, die)
+        restore.run(config, restore.Request(), clock=clock(1))
+
+    for step in itertools.count(1):
+        assert in_child(lambda step=step: killed_at(step)) == -signal.SIGKILL
+        if journal.exists():
+            break
+    assert journal.parent.stat().st_uid == 0
+    assert by_schedule(config, 2) == 1
+    assert "Run the restore again as user 0, whose it is, then run again." in capfd.readouterr().err
+    restore.run(config, restore.Request(), clock=clock(3))
+    for path in (config.database_path, *config.database_path.parent.glob("eternia.db-*")):
+        os.chown(path, USER, USER)
+    assert by_schedule(config, 4) == 0

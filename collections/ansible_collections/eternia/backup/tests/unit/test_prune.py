@@ -17,8 +17,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, claim, prune, status
+from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, claim, hold, prune, status
 from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import StoreError
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.local import LocalStore
 from ansible_collections.eternia.backup.tests.unit.builders import (
     NOON,
     SetClock,
@@ -146,6 +147,22 @@ def test_a_removal_that_fails_says_how_far_it_came(config, monkeypatch):
     assert removed(failed.value.outcome) == [("local", NAMES[0])]
     assert len(failed.value.outcome.verdicts) == 4
     assert listed(config) == with_manifests(NAMES[1:])
+
+
+def test_a_hold_ends_a_prune_that_is_under_way(config, monkeypatch):
+    remove = LocalStore.remove
+
+    def held_meanwhile(store, name):
+        remove(store, name)
+        hold.put(config.storage_path, hold.Hold("ann", "look at it", NOW + timedelta(hours=1)))
+
+    monkeypatch.setattr(LocalStore, "remove", held_meanwhile)
+    outcome = prune.run(config, now=NOW)
+    assert removed(outcome) == [("local", NAMES[0])]
+    (warning,) = outcome.warnings
+    assert warning.startswith("The backups of this host are held by ann until ")
+    assert warning.endswith("Pruning has stopped; removed before it: 1.")
+    assert set(with_manifests(NAMES[1:])) < set(listed(config))
 
 
 def test_without_the_right_to_remove():

@@ -1125,3 +1125,18 @@ def test_a_local_copy_that_the_disk_no_longer_reads_gives_way_to_the_one_in_s3(b
     monkeypatch.setattr(LocalStore, "_opened", lambda store, name: Broken() if name == FIRST else opened(store, name))
     outcome = run(both, FIRST)
     assert (outcome.store, rows(both.database_path)) == ("s3", 50)
+
+
+def test_a_disk_of_backups_that_is_gone_keeps_nothing_from_coming_back(both):
+    """It was not mounted: the copy in S3 is brought, and what was there is kept on the disk below."""
+    run(both, FIRST)
+    shutil.rmtree(both.storage_path)
+    unmounted = replace(both, storage_mount=both.storage_path.parent)
+    with closing(connect(both.database_path)) as application:
+        add_rows(application)
+    for outcome in (restore.plan(unmounted, Request(FIRST), clock=clock()), run(unmounted, FIRST)):
+        warning = outcome.warnings[0]
+        assert "nothing is mounted there" in warning
+        assert warning.endswith("The restore goes on without the backups there; what it keeps lies on the disk below.")
+    assert (outcome.store, rows(both.database_path)) == ("s3", 50)
+    assert Path(outcome.safety).is_relative_to(both.storage_path)

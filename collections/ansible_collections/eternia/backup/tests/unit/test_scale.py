@@ -96,7 +96,8 @@ def counted(config) -> Iterator[dict[str, int]]:
 def test_status_asks_for_the_pages_of_its_own_prefix_alone(host):
     with counted(host) as asked:
         found = status.read(host, now=NOON)
-    assert asked == {"listings": PAGES, "host.json": 1}
+    # The newest one's manifest, to see that it is whole.
+    assert asked == {"listings": PAGES, "host.json": 1, "db.manifest.json": 1}
     assert found.unlisted == {}
     assert len(found.backups) == HOURS
     assert {copy.store for copy in found.backups[-1].copies} == {"local", "s3"}

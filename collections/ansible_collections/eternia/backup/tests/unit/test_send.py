@@ -174,7 +174,7 @@ def test_what_the_backup_to_come_supersedes_is_not_planned(keeps_one):
     local, remote = catalog.local(keeps_one), catalog.remote(keeps_one)
 
     def planned(**upcoming):
-        found = send.plan(keeps_one, local, remote, now=days(1), warn=pytest.fail, **upcoming)
+        found = send.plan(keeps_one, local, remote, now=days(1), previous=None, warn=pytest.fail, **upcoming)
         return [str(name) for name, _transfer in found]
 
     assert planned() == [name_of(0)]

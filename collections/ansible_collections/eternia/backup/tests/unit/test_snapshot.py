@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine.errors impor
     SourceError,
     StoreError,
 )
+from ansible_collections.eternia.backup.plugins.module_utils.engine.manifest import Content, Digest, Parts
 from ansible_collections.eternia.backup.plugins.module_utils.engine.names import DATABASE, STATE
 from ansible_collections.eternia.backup.plugins.module_utils.engine.source import Source
 from ansible_collections.eternia.backup.tests.unit.builders import (
@@ -919,3 +921,34 @@ def test_a_kernel_that_copies_less_than_all(tmp_path, monkeypatch, early):
     monkeypatch.setattr(os, "copy_file_range", short)
     with pytest.raises(StoreError, match=rf"only {early} of \d+ bytes could be copied"):
         take(path, tmp_path / "copy")
+
+
+def content_of(raw, step):
+    """What a manifest says of those bytes, cut into parts of `step` bytes; without parts where that is 0."""
+    cut = [hashlib.sha256(raw[at : at + step]).hexdigest() for at in range(0, len(raw), step)] if step else []
+    return Content(len(raw), Digest("sha256", hashlib.sha256(raw).hexdigest()), Parts(step, tuple(cut)))
+
+
+@pytest.mark.parametrize("step", [0, 1000, 4096, 12_288, 1 << 24])
+@pytest.mark.parametrize("change", ["none", "first byte", "last byte", "longer", "shorter", "another part"])
+def test_whether_a_source_has_a_content(tmp_path, step, change):
+    path = database(tmp_path / "eternia.db")
+    raw = path.read_bytes()
+    of = {
+        "none": raw,
+        "first byte": b"T" + raw[1:],
+        "last byte": raw[:-1] + bytes([raw[-1] ^ 1]),
+        "longer": raw + bytes(4096),
+        "shorter": raw[:-4096],
+        "another part": raw[:5000] + bytes([raw[5000] ^ 1]) + raw[5001:],
+    }[change]
+    assert snapshot.has_content(Source(DATABASE, path), content_of(of, step)) is (change == "none")
+
+
+@pytest.mark.parametrize("more", [[], ["0" * 64]])
+def test_a_content_with_parts_too_many_or_too_few_is_another(tmp_path, more):
+    path = database(tmp_path / "eternia.db")
+    content = content_of(path.read_bytes(), 4096)
+    digests = (*content.parts.digests, *more) if more else content.parts.digests[:-1]
+    wrong = replace(content, parts=Parts(4096, digests))
+    assert not snapshot.has_content(Source(DATABASE, path), wrong)

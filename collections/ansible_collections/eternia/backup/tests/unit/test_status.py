@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import shutil
 import socket
 from dataclasses import replace
 from datetime import timedelta
@@ -48,6 +49,24 @@ def test_another_hosts_prefix_is_no_comfort(config, s3_settings):
     assert "belongs to host web1 (environment staging, " in found.unlisted["s3"]
     assert "this is host web2 (environment staging, " in found.unlisted["s3"]
     assert (set(found.unlisted), found.backups) == ({"s3"}, ())
+
+
+def test_what_local_lacks_is_known_while_it_has_something_older(config, s3_settings):
+    config = replace(config, cloud=s3_settings)
+    for hours in (1, 2):
+        backup.run(config, clock=SetClock(NOON + timedelta(hours=hours)).clock())
+
+    def missing():
+        return {store.name: store.missing for store in status.read(config, now=NOON + timedelta(hours=4)).stores}
+
+    assert missing() == {"local": 0, "s3": 0}
+    (config.storage_path / "eternia_backup_20261122_130000.db").unlink()
+    assert missing() == {"local": 1, "s3": 0}
+    # A disk that was emptied cannot be told from a new one.
+    shutil.rmtree(config.storage_path)
+    assert missing() == {"local": 0, "s3": 0}
+    backup.run(config, clock=SetClock(NOON + timedelta(hours=3)).clock())
+    assert missing() == {"local": 0, "s3": 0}
 
 
 def test_a_storage_path_that_cannot_be_listed_is_named(tmp_path):
@@ -127,3 +146,37 @@ def test_what_has_our_name_and_is_no_file_is_not_read(config, make, message, suf
     # Nor does a listing or a check stumble over it.
     [one] = status.read(config, now=NOON, verify="full").backups or [None]
     assert one is None or one.status == ("legacy" if suffix else "damaged")
+
+
+def test_a_fresh_backup_of_the_state_is_no_comfort_to_a_host_that_lost_its_database(config):
+    config.database_path.unlink()
+    config.state_path.parent.mkdir()
+    config.state_path.write_text('{"agents": [1]}')
+    backup.run(replace(config, source="state"), clock=SetClock(NOON + timedelta(days=7)).clock())
+    found = status.read(config, now=NOON + timedelta(days=7))
+    assert (found.newest_verified, found.age_seconds, found.stale) == (FIRST, 7 * 86400, True)
+    # Who protects the state is content with it.
+    found = status.read(replace(config, source="state"), now=NOON + timedelta(days=7))
+    assert (found.newest_verified, found.stale) == ("eternia_state_20261129_120000.json", False)
+
+
+def test_what_is_told_of_the_application_is_of_the_source_that_a_run_would_take(config, tmp_path):
+    config.state_path.parent.mkdir()
+    config.state_path.write_text("{}")
+    config.database_path.unlink()
+    config.storage_path.rename(tmp_path / "data" / "backups")
+    told = status.live(config)
+    assert (told["kind"], told["path"], told["exists"]) == ("database", str(config.database_path), False)
+    assert "does not exist. If it was lost, restore it" in told["problem"]
+
+
+def test_where_it_cannot_be_known_what_the_source_is_it_is_told_why(config, s3_settings, tmp_path):
+    config.state_path.parent.mkdir()
+    config.state_path.write_text("{}")
+    config.database_path.unlink()
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    cloud = replace(s3_settings, endpoint_url=endpoint)
+    told = status.live(replace(config, storage_path=tmp_path / "new", cloud=cloud))
+    assert told["exists"] is False
+    assert told["problem"].endswith(" If this host never had a database, set source to state.")

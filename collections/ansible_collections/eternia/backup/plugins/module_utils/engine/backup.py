@@ -27,6 +27,7 @@ from . import (
     hold,
     lock,
     log,
+    machine,
     mounts,
     names,
     record,
@@ -123,7 +124,15 @@ def plan(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outco
         if newest is None:
             outcome.transfers[name] = send.planned(size)
         upcoming = name if newest is None else None
-        sending = send.plan(config, attempt.local, remote, now=clock.now(), upcoming=upcoming, warn=outcome.warn)
+        sending = send.plan(
+            config,
+            attempt.local,
+            remote,
+            now=clock.now(),
+            previous=outcome.previous,
+            upcoming=upcoming,
+            warn=outcome.warn,
+        )
         outcome.transfers.update(sending)
     return outcome
 
@@ -175,7 +184,15 @@ def run(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcom
         if remote is not None:
             from . import send
 
-            sending = send.run(config, local, remote, now=clock.now(), fresh=outcome.name, warn=outcome.warn)
+            sending = send.run(
+                config,
+                local,
+                remote,
+                now=clock.now(),
+                previous=outcome.previous,
+                fresh=outcome.name,
+                warn=outcome.warn,
+            )
             # One at a time, so that after a failure the outcome holds what was sent before it.
             try:
                 for sent, transfer in sending:
@@ -255,6 +272,7 @@ def _prove(config: Config, name: BackupName, taken: Snapshot, clock: Clock) -> M
         kind=name.kind,
         environment=config.environment,
         host=config.host,
+        machine=machine.identity(),
         created_at=names.iso(name.created_at),
         source=taken.facts,
         content=proof.content,
@@ -279,8 +297,9 @@ class _Attempt:
         self.outcome = outcome or Outcome()
         self._clock = clock
         self._encoding = config.encoding
+        self._policy = config.policy
         known = catalog.build([self.local])
-        self.source = source.resolve(config, backed_up={backup.name.kind for backup in known})
+        self.source = source.of_host(config, known)
         newest = catalog.newest_verified(known, self.source.kind)
         self._copies = [copy for backup in known for copy in backup.copies.values()]
         self.outcome.previous = None if newest is None else newest.name
@@ -325,12 +344,15 @@ class _Attempt:
                 f"The clock says {names.iso(name.created_at)}, but {previous} is later: the clock was moved back, "
                 "or was wrong then. The backup is taken; check the clock, and remove what is dated in the future."
             )
-        gap = retention.gap(self._copies, name.created_at)
+        gap = retention.gap(self._copies, self._policy, name.created_at)
         if gap is not None:
+            if gap.passes:
+                then = "if the clock is right, that ends by itself after a week of backups."
+            else:
+                then = "if the clock is right, remove by hand what nobody needs."
             self.outcome.warn(
                 f"There is {gap} without a backup, from {names.iso(gap.start)} to {names.iso(gap.end)}. The backup is "
-                "taken; look at the clock. Pruning removes nothing that is older than the gap: if the clock is right, "
-                "remove by hand what nobody needs."
+                f"taken; look at the clock. Pruning removes nothing that is older than the gap: {then}"
             )
 
     def settle(self, name: BackupName, size: int, manifest: Manifest | None = None) -> None:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -19,7 +19,8 @@ from .stores.base import Copy, Store
 _AT_A_TIME = 8
 
 # Against nothing, against the manifest, or every byte.
-Level = Literal["none", "manifest", "full"]
+# `newest` reads manifests only until each store has shown one backup that is whole.
+Level = Literal["none", "newest", "manifest", "full"]
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,31 @@ class BackupStatus:
 
 
 def look_at_all(backups: Sequence[Backup], stores: Mapping[str, Store], level: Level) -> tuple[BackupStatus, ...]:
-    """As `look`, some at a time where each is small and far away: a manifest in S3 takes a while to come."""
+    """Check the copies of backups, which come newest first, as deeply as `level` says. Raises nothing on purpose."""
+    if level == "newest":
+        return tuple(_until_whole(backups, stores))
+    # Some at a time where each is small and far away: a manifest in S3 takes a while to come.
     with ThreadPoolExecutor(max_workers=_AT_A_TIME if level == "manifest" else 1) as pool:
         return tuple(pool.map(lambda backup: look(backup, stores, level), backups))
 
 
-def look(backup: Backup, stores: Mapping[str, Store], level: Level) -> BackupStatus:
-    """Check the copies of a backup, as deeply as `level` says. Raises nothing on purpose."""
-    copies = tuple(_copy(stores[store], copy, level) for store, copy in backup.copies.items() if copy.is_there)
+def _until_whole(backups: Sequence[Backup], stores: Mapping[str, Store]) -> Iterator[BackupStatus]:
+    wanted = set(stores)
+    for backup in backups:
+        found = look(backup, stores, "manifest", only=wanted)
+        wanted -= {copy.store for copy in found.copies if copy.verified}
+        yield found
+
+
+def look(
+    backup: Backup, stores: Mapping[str, Store], level: Level, *, only: Collection[str] | None = None
+) -> BackupStatus:
+    """Check the copies of a backup, those in other stores than `only` without reading anything."""
+    copies = tuple(
+        _copy(stores[store], copy, level if only is None or store in only else "none")
+        for store, copy in backup.copies.items()
+        if copy.is_there
+    )
     status = backup.status
     if status == VERIFIED and not any(copy.verified for copy in copies):
         status = DAMAGED
@@ -72,7 +90,7 @@ def look(backup: Backup, stores: Mapping[str, Store], level: Level) -> BackupSta
 
 def _copy(store: Store, copy: Copy, level: Level) -> CopyStatus:
     problem, damaged = ("its data is missing", True) if copy.bytes is None else (None, False)
-    if copy.verified and level != "none":
+    if copy.verified and level in ("manifest", "full"):
         try:
             verify.in_store(store, copy, level)
         except (DamagedError, StoreError) as exc:

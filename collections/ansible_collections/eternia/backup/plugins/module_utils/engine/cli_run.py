@@ -9,24 +9,19 @@ import argparse
 import os
 import pwd
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from . import backup, behind, catalog, hold, names, prune, run
+from . import backup, behind, hold, names, prune, run
 from .cli_output import say, tell
 from .clock import Clock
 from .config import Config
-from .errors import ConfigError, HeldError
+from .errors import HeldError
 from .exit_code import ExitCode
-from .hold import Hold
 from .run import Outcome
 from .units import counted, size
 
 if TYPE_CHECKING:
     from . import drill
-
-# A hold that somebody forgot must not keep a host without backups for ever.
-_MOST_HOURS = 7 * 24
 
 
 def run_(config: Config, args: argparse.Namespace) -> ExitCode:
@@ -60,15 +55,13 @@ def drill_(config: Config, args: argparse.Namespace) -> ExitCode:
 def hold_(config: Config, args: argparse.Namespace) -> ExitCode:
     """Keep every scheduled run away for a while."""
     now = Clock().now()
-    if not args.why.strip() or not args.why.isprintable():
-        raise ConfigError("--why is empty or not one line of text; say why, for whoever finds the backups held.")
-    if not 0 < args.hours <= _MOST_HOURS:
-        raise ConfigError(f"--hours is {args.hours:g}; it must be more than 0, and {_MOST_HOURS} at most.")
-    catalog.require_storage(config)
-    wanted = Hold(_who(), args.why.strip(), now + timedelta(hours=args.hours))
+    wanted = hold.wanted(config, who=_who(), why=args.why, hours=args.hours, now=now)
     # Who holds already may hold for longer, or for less.
     hold.due(hold.read(config.storage_path, now), wanted, now)
     hold.put(config.storage_path, wanted)
+    warning = hold.under_way(config.storage_path)
+    if warning is not None:
+        tell(f"WARNING: {warning}")
     say(f"HELD: no scheduled run, prune or drill until {names.iso(wanted.until)}. End it: {args.again} release")
     return ExitCode.DONE
 

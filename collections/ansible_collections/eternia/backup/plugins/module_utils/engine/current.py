@@ -42,7 +42,7 @@ def judge(target: Target, level: str) -> Judged | None:
         rest = _at_rest(target)
         if rest is None or target.kind != DATABASE:
             return None
-        proof = verify.prove(target.real, target.kind, level, algorithm=digest.preferred_algorithm())
+        proof = verify.prove_whole(target.real, target.kind, level, algorithm=digest.preferred_algorithm())
         return Judged({"journal_mode": _journal_mode(target.real), **proof.facts}, proof, rest)
     except (EngineError, OSError):
         # Said when it is kept, if it is still so.
@@ -79,7 +79,6 @@ def has_content(target: Target, content: Content) -> bool:
     try:
         if set(target.present()) == {""} and target.real.stat().st_size != content.bytes:
             return False
-        found = snapshot.content_digest(Source(target.kind, target.real), content.digest.algorithm)
+        return snapshot.has_content(Source(target.kind, target.real), content)
     except (EngineError, OSError):
         return False
-    return found == content.digest

@@ -137,9 +137,10 @@ def _proven(
     """Compare the fetched bytes with the manifest, open and check them, and compare the facts. Raises DamagedError."""
     algorithm = digest.preferred_algorithm() if manifest is None else manifest.content.digest.algorithm
     try:
-        found, facts = verify.prove_whole(path, target.kind, level, algorithm=algorithm)
+        proof = verify.prove_whole(path, target.kind, level, algorithm=algorithm)
     except DamagedError as exc:
         raise DamagedError(f"{where} is damaged: {exc} Choose another backup.") from exc
+    found, facts = proof.content, proof.facts
     if manifest is not None:
         content = manifest.content
         if (found.digest, found.bytes) != (content.digest, content.bytes):

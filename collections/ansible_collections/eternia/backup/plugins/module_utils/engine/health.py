@@ -80,7 +80,7 @@ def _stores(config: Config, found: Status) -> Iterator[Trouble]:
             yield Trouble(Level.UNKNOWN, f"{name} could not be listed. {why}")
     for backup in found.backups:
         if backup.status == DAMAGED:
-            problems = "; ".join(copy.problem or "it is not whole" for copy in backup.copies)
+            problems = "; ".join((copy.problem or "it is not whole").rstrip(".") for copy in backup.copies)
             yield Trouble(Level.CRITICAL, f"Every copy of {backup.name} is damaged: {problems}. Look at the stores.")
     for store in found.stores:
         # A run that goes on may be sending it just now.

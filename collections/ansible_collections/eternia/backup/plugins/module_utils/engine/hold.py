@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from . import files, names
-from .errors import HeldError, LockedError, StoreError
+from . import catalog, files, lock, names
+from .config import Config
+from .errors import ConfigError, EngineError, HeldError, LockedError, StoreError
 
 NAME = "hold.json"
+# A hold that somebody forgot must not keep a host without backups for ever.
+_MOST_HOURS = 7 * 24
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,36 @@ class Hold:
     who: str
     why: str
     until: datetime
+
+
+class NoPlaceError(StoreError):
+    """No run can work on the storage path: a hold has no place there, and nothing to keep away."""
+
+
+def wanted(config: Config, *, who: str, why: str, hours: float, now: datetime) -> Hold:
+    """The hold that somebody asks for, to be put where `due` agrees. Reads only. Raises ConfigError, NoPlaceError."""
+    for name, text in (("who", who), ("why", why)):
+        if not text.strip() or not text.isprintable():
+            raise ConfigError(f"{name} is empty or not one line of text; say it, for whoever finds the backups held.")
+    if not 0 < hours <= _MOST_HOURS:
+        raise ConfigError(
+            f"A hold of {hours:g} hours is asked for; it must last longer than 0, and {_MOST_HOURS} hours at most "
+            f"({_MOST_HOURS * 60} minutes)."
+        )
+    try:
+        catalog.require_storage(config)
+    except EngineError as exc:
+        raise NoPlaceError(str(exc)) from exc
+    return Hold(who.strip(), why.strip(), now + timedelta(hours=hours))
+
+
+def under_way(storage_path: Path) -> str | None:
+    """What a hold comes too late for, None where no run goes on. Raises StoreError."""
+    try:
+        lock.require_free(storage_path)
+    except LockedError as exc:
+        return f"What is under way comes to its end, and removes nothing more. {exc}"
+    return None
 
 
 def read(storage_path: Path, now: datetime) -> Hold | None:

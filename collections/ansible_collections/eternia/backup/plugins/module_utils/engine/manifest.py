@@ -21,7 +21,7 @@ from .version import VERSION
 
 FORMAT = 1
 _ORDER = (
-    *("format", "name", "kind", "environment", "host", "created_at", "tool_version"),
+    *("format", "name", "kind", "environment", "host", "machine", "created_at", "tool_version"),
     *("source", "content", "stored", "verified", "transfer"),
 )
 
@@ -89,7 +89,10 @@ class Transfer:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything that is known about one backup. `source` are the facts read from the source itself."""
+    """Everything that is known about one backup. `source` are the facts read from the source itself.
+
+    `machine` tells the machine that took it from others of the same name; None where nobody knows.
+    """
 
     name: str
     kind: str
@@ -101,6 +104,7 @@ class Manifest:
     stored: Stored
     verified: Verified
     transfer: Transfer | None = None
+    machine: str | None = None
     tool_version: str = VERSION
     format: int = FORMAT
 
@@ -181,6 +185,7 @@ def _from_fields(fields: Mapping[str, Any]) -> Manifest:
         kind=_text(fields["kind"]),
         environment=_text(fields["environment"]),
         host=_text(fields["host"]),
+        machine=None if fields.get("machine") is None else _text(fields["machine"]),
         created_at=_text(fields["created_at"]),
         tool_version=_text(fields["tool_version"]),
         source=dict(fields["source"]),

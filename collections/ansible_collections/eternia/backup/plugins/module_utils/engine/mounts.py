@@ -45,7 +45,7 @@ def require(config: Config, *, fstab: Path = _FSTAB, mounts: Path = _MOUNTS) -> 
 def _missing(storage: Path, point: Path, source: str, correct: str) -> StoreError:
     return StoreError(
         f"{storage} is to be on {point} (says {source}), and nothing is mounted there: backups would fill up the disk "
-        f"below it. Nothing was written. Mount it (`mount {point}`), or correct {correct}; then run again."
+        f"below it. Mount it (`mount {point}`), or correct {correct}; then run again."
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from . import files, gate, holders, safety, swap, verify
+from . import files, gate, holders, safety, staging, swap, verify
 from .errors import DamagedError, EngineError, LockedError, TargetError
 from .fetch import RAW
 from .recovery import Outcome
@@ -23,6 +23,7 @@ def place(target: Target, staged: Staged, *, kept: Kept, keeping: Path, outcome:
     Raises EngineError; then the target is what it was before.
     """
     try:
+        staging.take(target)
         dress(target, staged.path)
         files.fsync_path(staged.path)
     except OSError as exc:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from . import catalog, hold, lock, log, record, verify
 from .config import Config
-from .errors import DamagedError, EngineError, NotFoundError, StoreError
+from .errors import DamagedError, EngineError, HeldError, NotFoundError, StoreError
 from .names import DATABASE, STATE, BackupName
 from .retention import Decision, Policy, apply_policy, stay_first
 from .stores.base import Copy, Store
@@ -75,8 +75,13 @@ def run(config: Config, *, now: datetime) -> Outcome:
         hold.require_none(config.storage_path, now)
         stores = _stores(config)
         outcome = _judge(stores, config, now, _obstacles(stores, config))
-        for store in stores:
-            _remove(store, outcome)
+        try:
+            for store in stores:
+                _remove(store, outcome, config, now)
+        except HeldError as exc:
+            # To prove the newest takes a while: who holds meanwhile must find what he was told of.
+            outcome.warnings.append(f"{exc} Pruning has stopped; removed before it: {len(outcome.removed)}.")
+            log.warning(outcome.warnings[-1])
         return outcome
 
 
@@ -212,8 +217,9 @@ def _going(store: Store, outcome: Outcome) -> list[Verdict]:
     return [one for one in reversed(outcome.verdicts) if one.store == store.name and not one.decision.keep]
 
 
-def _remove(store: Store, outcome: Outcome) -> None:
+def _remove(store: Store, outcome: Outcome, config: Config, now: datetime) -> None:
     for verdict in _going(store, outcome):
+        hold.require_none(config.storage_path, now)
         try:
             store.remove(verdict.decision.copy.name)
         except StoreError as exc:

@@ -23,6 +23,7 @@ from . import (
     holders,
     lock,
     log,
+    mounts,
     placing,
     safety,
     selection,
@@ -34,7 +35,7 @@ from .clock import Clock
 from .config import Config
 from .current import Judged, judge
 from .eligibility import Chosen
-from .errors import EngineError
+from .errors import ConfigError, EngineError, StoreError
 from .files import Progress
 from .recovery import Outcome, Request
 from .selection import Candidate, Selection
@@ -48,6 +49,7 @@ def plan(config: Config, request: Request, *, clock: Clock) -> Outcome:
     An application that has the target open is no such reason: it is stopped before the run. It is told in `holders`.
     """
     outcome = Outcome()
+    _warn_of_missing_mount(config, outcome)
     lock.require_free(config.storage_path)
     found = _selected(config, request, outcome, clock)
     target = target_.of(config, found.candidates[0].kind)
@@ -117,6 +119,7 @@ def run(config: Config, request: Request, *, clock: Clock, progress: Progress = 
 def _begun(config: Config, request: Request, clock: Clock) -> Iterator[tuple[_Attempt, Outcome]]:
     """Hold both locks, settle what an earlier restore left, and know what is to be restored."""
     outcome = Outcome()
+    _warn_of_missing_mount(config, outcome)
     files.make_private_dirs(config.storage_path)
     with ExitStack() as held:
         held.enter_context(lock.held(config.storage_path))
@@ -245,6 +248,14 @@ def _selected(config: Config, request: Request, outcome: Outcome, clock: Clock) 
         outcome.warn(warning)
     eligibility.require_kind(config, found.candidates[0])
     return found
+
+
+def _warn_of_missing_mount(config: Config, outcome: Outcome) -> None:
+    """The disaster may have taken the disk of the backups: that keeps no data from coming back."""
+    try:
+        mounts.require(config)
+    except (StoreError, ConfigError) as exc:
+        outcome.warn(f"{exc} The restore goes on without the backups there; what it keeps lies on the disk below.")
 
 
 def _warn_of_pending(target: Target, outcome: Outcome) -> bool:

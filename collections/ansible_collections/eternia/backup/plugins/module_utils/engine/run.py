@@ -129,14 +129,19 @@ def _report(command: str, config: Config, clock: Clock, outcome: Outcome, *, pin
 
 
 def _last(config: Config, clock: Clock, outcome: Outcome) -> Record | None:
-    """The record of this run, also where none could or may be written; None where another's is the last."""
-    if outcome.taken is not None:
-        return outcome.taken.record
-    if not isinstance(outcome.error, EngineError) or isinstance(outcome.error, LockedError):
-        return None
+    """The record of this run, also where none could or may be written; None where another's is the last.
+
+    Its `failures` are those that are written down: with others, the counter would go down at the next run.
+    """
     try:
-        earlier = record.read(config.storage_path)
+        written = record.read(config.storage_path)
     except DamagedError:
-        earlier = None
-    begun = replace(earlier or Record(record.RUNNING, iso(clock.now())), backup=None, seconds=0.0)
-    return begun.failed(clock.now(), failure.of(outcome.error))
+        written = None
+    if outcome.taken is not None:
+        last = outcome.taken.record
+    elif not isinstance(outcome.error, EngineError) or isinstance(outcome.error, LockedError):
+        last = None
+    else:
+        begun = replace(written or Record(record.RUNNING, iso(clock.now())), backup=None, seconds=0.0)
+        last = begun.failed(clock.now(), failure.of(outcome.error))
+    return None if last is None else replace(last, failures={} if written is None else written.failures)

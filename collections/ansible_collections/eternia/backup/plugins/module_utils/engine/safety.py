@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from . import catalog, digest, files, log, names, sqlite, verify
+from . import catalog, digest, files, log, machine, names, sqlite, verify
 from .clock import Clock
 from .config import Config
 from .current import Judged
@@ -219,13 +219,14 @@ def _prepare_sound(
         proof = judged.proof
     else:
         # Somebody may have come and gone since the facts were read, until the lock was ours.
-        proof = verify.prove(staged, name.kind, config.verify, algorithm=digest.preferred_algorithm())
+        proof = verify.prove_whole(staged, name.kind, config.verify, algorithm=digest.preferred_algorithm())
         verify.same_facts(staged, proof.facts, facts)
     manifest = Manifest(
         name=str(name),
         kind=name.kind,
         environment=config.environment,
         host=config.host,
+        machine=machine.identity(),
         created_at=names.iso(name.created_at),
         source={"path": str(target.path), "bytes": proof.content.bytes, **facts},
         content=proof.content,

@@ -12,13 +12,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from . import catalog, clock, names
+from . import catalog, clock, names, source
 from .catalog import VERIFIED, Backup
 from .config import Config
 from .errors import ConfigError, NotFoundError, StoreError
-from .names import DATABASE, MANIFEST_SUFFIX, STATE, BackupName, Kind
+from .names import MANIFEST_SUFFIX, BackupName, Kind
 from .safety import RAW_SUFFIX
-from .source import looks_like
 from .stores.base import Copy, Store
 from .stores.local import LocalStore, SingleFile
 from .stores.s3 import S3Store
@@ -119,14 +118,7 @@ def _newest(config: Config, until: datetime, now: datetime, otherwise: str) -> S
 
 def kind_of_host(config: Config, verified: Iterable[Backup]) -> Kind:
     """What the host protects. With `auto` every store has a say: the disk may have lost what S3 remembers."""
-    if config.source == STATE:
-        return STATE
-    if config.source == DATABASE:
-        return DATABASE
-    kinds = {one.name.kind for one in verified}
-    if DATABASE in kinds or not kinds:
-        return DATABASE if kinds or not os.path.lexists(config.state_path) else STATE
-    return DATABASE if os.path.lexists(config.database_path) else STATE
+    return source.kind(config, backed_up={one.name.kind for one in verified})
 
 
 def _named(config: Config, name: BackupName) -> Selection:
@@ -157,7 +149,7 @@ def _at_path(config: Config, path: Path) -> Selection:
         raise NotFoundError(f"Backup file not found: {path}. {LIST}")
     if parsed is not None:
         return _alone([known or LocalStore(path.parent, name="file")], parsed, str(path))
-    single = SingleFile(path, looks_like(path))
+    single = SingleFile(path, source.looks_like(path))
     return Selection(
         by_name=True,
         candidates=tuple(Candidate(str(path), copy.name.kind, ((single, copy),)) for copy in single.copies()),

@@ -6,17 +6,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from . import digest, log, verify
+from . import digest, log, machine, verify
 from .config import Config
-from .errors import DamagedError
+from .errors import DamagedError, NotFoundError, StoreError
 from .manifest import Manifest, Transfer
 from .names import BackupName
 from .retention import Policy, apply_policy
-from .stores.base import Copy
+from .stores.base import Copy, Store
 from .stores.local import LocalStore
 
 if TYPE_CHECKING:
@@ -36,25 +37,37 @@ def plan(
     remote: S3Store,
     *,
     now: datetime,
+    previous: BackupName | None,
     upcoming: BackupName | None = None,
     warn: Warn,
 ) -> Iterator[tuple[BackupName, Transfer]]:
     """What `run` would send of the backups that are there, reading only. Raises StoreError.
 
-    `upcoming` is the backup that the run would take first: it counts as if it were there.
+    `previous` is the newest verified backup here, `upcoming` the one that the run would take first: it counts as if it
+    were there.
     """
     remote.claimed(config.owner)
-    wanted = lacking(config.policy, local.copies(), list(remote.copies()), now, upcoming)
+    there = list(remote.copies())
+    wanted = lacking(config.policy, local.copies(), there, now, upcoming)
+    if wanted:
+        _require_no_clone(config, local, remote, there, now=now, previous=previous)
     for copy, manifest in _fit(local, [copy for copy in wanted if copy.name != upcoming], None, warn):
         yield copy.name, planned(manifest.stored.bytes)
 
 
 def run(
-    config: Config, local: LocalStore, remote: S3Store, *, now: datetime, fresh: BackupName | None, warn: Warn
+    config: Config,
+    local: LocalStore,
+    remote: S3Store,
+    *,
+    now: datetime,
+    previous: BackupName | None,
+    fresh: BackupName | None,
+    warn: Warn,
 ) -> Iterator[tuple[BackupName, Transfer]]:
     """Send what S3 lacks, the newest first, and tell of each when it is there.
 
-    `fresh` was proven in this run. Raises StoreError.
+    `previous` was the newest verified backup before this run, `fresh` was proven in it. Raises StoreError.
     """
     if not remote.claim(config.owner):
         warn(
@@ -62,11 +75,11 @@ def run(
             "Whoever has this host's key can destroy the backups there; use a store that keeps its word."
         )
     there = list(remote.copies())
-    for copy, manifest in _fit(local, lacking(config.policy, local.copies(), there, now), fresh, warn):
-        alike = (
-            one.name for one in there if one.verified and replace(copy.name, created_at=one.name.created_at) == one.name
-        )
-        base = max(alike, default=None)
+    wanted = lacking(config.policy, local.copies(), there, now)
+    if wanted:
+        _require_no_clone(config, local, remote, there, now=now, previous=previous)
+    for copy, manifest in _fit(local, wanted, fresh, warn):
+        base = max((one.name for one in there if one.verified and _is_like(one.name, copy.name)), default=None)
         transfer = remote.put(local.path / manifest.name, manifest, base=base)
         there.append(replace(copy, pinned=False, drilled=False))
         log.info(
@@ -77,6 +90,45 @@ def run(
     left = remote.give_up_open()
     if left:
         log.info(f"{remote.location('')}: {left} uploads were given up that runs left open which were cut off")
+
+
+def _require_no_clone(
+    config: Config,
+    local: LocalStore,
+    remote: S3Store,
+    there: Iterable[Copy],
+    *,
+    now: datetime,
+    previous: BackupName | None,
+) -> None:
+    """Refuse where a clone, or what this is a clone of, sends to the same place: `latest` would be either's. Reads.
+
+    The newest backup there is another machine's, and newer than the newest here before this run, which is this
+    machine's own. A machine that was rebuilt, or was given the disk of another, has none of its own yet, and goes on.
+    Once the other is gone, what this run took is the newer one.
+    """
+    if previous is None:
+        return
+    of_its_kind = (copy.name for copy in there if copy.verified and copy.name.kind == previous.kind)
+    newest = max((name for name in of_its_kind if name.created_at <= now), default=previous)
+    if newest.created_at <= previous.created_at:
+        return
+    ours, other = machine.identity(), _machine_of(remote, newest)
+    if None in (ours, other) or other == ours or _machine_of(local, previous) != ours:
+        return
+    raise StoreError(
+        f"{remote.location(newest)} was taken on another machine that goes by the name of this one, {config.host}: it "
+        f"is {other}, this is {ours}. Nothing was sent: each would take the other's backups for its own. If one is a "
+        "clone, give it a host, a storage_path and a cloud_backup.prefix of its own, or take its schedule away. Once "
+        "the other sends nothing there any more, run again: this machine's next backup goes through."
+    )
+
+
+def _machine_of(store: Store, name: BackupName) -> str | None:
+    """The machine that a backup was taken on; None where nobody knows."""
+    with suppress(DamagedError, NotFoundError):
+        return store.manifest(name).machine
+    return None
 
 
 def _is_like(name: BackupName, other: BackupName) -> bool:

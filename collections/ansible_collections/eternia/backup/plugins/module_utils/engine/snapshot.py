@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from . import digest, files, log, rights, sqlite, verify
 from .errors import DamagedError, SourceError, StoreError
-from .manifest import Digest
+from .manifest import Content, Digest
 from .names import DATABASE, STATE
 from .parts import SMALLEST
 from .pin import Pin, StirredError, pinned
@@ -104,6 +104,40 @@ def content_digest(source: Source, algorithm: str, *, sleep: Callable[[float], N
             return _hashed(pin.chunks(), algorithm) if pin.readable else None
 
     return _again_if_stirred(read)
+
+
+def has_content(source: Source, content: Content) -> bool:
+    """Whether a copy taken now would have this very content, without writing anything. Raises as `take`.
+
+    The first part that differs ends it: what has gone on since its backup differs early, in the header.
+    """
+    examine(source)
+    if source.kind != DATABASE:
+        return _is_content([_stable_state(source.path, time.sleep)[0]], content)
+
+    def read(may_rest: bool) -> bool:
+        with pinned(source.path, may_rest=may_rest) as pin:
+            return pin.readable and pin.size == content.bytes and _is_content(pin.chunks(), content)
+
+    return _again_if_stirred(read)
+
+
+def _is_content(chunks: Iterable[bytes | memoryview], content: Content) -> bool:
+    expected = list(content.parts.digests) or [content.digest.value]
+    step = content.parts.bytes or content.bytes
+    place = filled = 0
+    hasher = digest.new(content.digest.algorithm)
+    for chunk in chunks:
+        view = memoryview(chunk)
+        while view:
+            taken = view[: step - filled]
+            hasher.update(taken)
+            view, filled = view[len(taken) :], filled + len(taken)
+            if filled == step:
+                if expected[place : place + 1] != [hasher.hexdigest()]:
+                    return False
+                place, filled, hasher = place + 1, 0, digest.new(content.digest.algorithm)
+    return expected[place:] == ([hasher.hexdigest()] if filled else [])
 
 
 def _hashed(chunks: Iterable[bytes], algorithm: str) -> Digest:

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import files, rights
+from . import catalog, files, rights
+from .catalog import Backup
 from .config import Config
-from .errors import DamagedError, SourceError
+from .errors import DamagedError, SourceError, StoreError
 from .names import DATABASE, STATE, Kind
+from .stores.base import Store
+
+AUTO = "auto"
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _HEADER_BYTES = 100
@@ -27,22 +32,58 @@ class Source:
     path: Path
 
 
-def resolve(config: Config, *, backed_up: set[Kind]) -> Source:
-    """The source that the configuration means.
+def of_host(config: Config, local: Iterable[Backup]) -> Source:
+    """The source of a host whose local store holds the backups `local`.
 
-    `auto` is the database, or the state file on a host that never had a database: where backups of a database exist
-    (`backed_up`), its absence is a loss to be told, not a reason to back up something else.
+    Whoever lost the database may have lost the storage path with it: before the state is taken for the first time,
+    every other place is asked for backups of a database. Raises SourceError, StoreError.
     """
-    if config.source == STATE:
-        return Source(STATE, config.state_path)
-    if config.source == DATABASE or DATABASE in backed_up or _may_be_there(config.database_path):
-        return Source(DATABASE, config.database_path)
-    if _may_be_there(config.state_path):
-        return Source(STATE, config.state_path)
-    raise SourceError(
-        f"There is nothing to back up: neither {config.database_path} nor {config.state_path} exists. "
-        "Correct database_path or state_path."
-    )
+    backed_up = {backup.name.kind for backup in local}
+    if config.source == AUTO and STATE not in backed_up and kind(config, backed_up=backed_up) == STATE:
+        backed_up |= _backed_up_elsewhere(config)
+    return resolve(config, backed_up=backed_up)
+
+
+def _backed_up_elsewhere(config: Config) -> set[Kind]:
+    remote = catalog.remote(config)
+    stores: list[Store] = [*catalog.legacy_stores(config), *(() if remote is None else (remote,))]
+    try:
+        for store in stores:
+            catalog.require_own(store, config)
+        return {backup.name.kind for backup in catalog.build(stores)}
+    except StoreError as exc:
+        raise StoreError(
+            f"{config.database_path} does not exist, and whether it was ever backed up cannot be known, so "
+            f"{config.state_path} is not taken for it. {exc} If this host never had a database, set source to state."
+        ) from exc
+
+
+def resolve(config: Config, *, backed_up: Collection[Kind]) -> Source:
+    """The source that the configuration means, where backups of these kinds exist. Raises SourceError."""
+    if (
+        config.source == AUTO
+        and not backed_up
+        and not any(map(_may_be_there, (config.database_path, config.state_path)))
+    ):
+        raise SourceError(
+            f"There is nothing to back up: neither {config.database_path} nor {config.state_path} exists. "
+            "Correct database_path or state_path."
+        )
+    found = kind(config, backed_up=backed_up)
+    return Source(found, config.database_path if found == DATABASE else config.state_path)
+
+
+def kind(config: Config, *, backed_up: Collection[Kind]) -> Kind:
+    """What the host protects, where backups of these kinds exist.
+
+    `auto` is the database, or the state on a host that never had a database: where there are backups of one, its
+    absence is a loss to be told, not a reason to take something else.
+    """
+    if config.source != AUTO:
+        return STATE if config.source == STATE else DATABASE
+    if DATABASE in backed_up or _may_be_there(config.database_path):
+        return DATABASE
+    return STATE if STATE in backed_up or _may_be_there(config.state_path) else DATABASE
 
 
 def _may_be_there(path: Path) -> bool:

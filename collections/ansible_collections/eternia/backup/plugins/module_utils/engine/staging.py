@@ -47,11 +47,20 @@ def prepare(target: Target) -> None:
     """An empty staging directory beside the target, mode 0700. Only for the holder of the target's lock."""
     try:
         discard(target)
-        target.staging.mkdir(mode=0o700)
+        files.make_private_dir(target.staging)
     except OSError as exc:
         raise TargetError(
             f"{target.staging} cannot be prepared: {files.reason(exc)}. Correct the rights on {target.staging.parent}."
         ) from exc
+
+
+def take(target: Target) -> None:
+    """Let nobody else change what is staged from here on. Raises OSError.
+
+    Until then what root stages beside somebody's data is his, who may have to remove it.
+    """
+    if os.geteuid() == 0:
+        os.chown(target.staging, 0, 0, follow_symlinks=False)
 
 
 def discard(target: Target) -> None:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -94,10 +94,10 @@ def read(
     config: Config,
     *,
     now: datetime,
-    verify: Level = "none",
+    verify: Level = "newest",
     max_age: int | None = None,
 ) -> Status:
-    """List every store and check what is listed: `none`, `manifest` or `full`. Raises nothing on purpose.
+    """List every store and check what is listed: `none`, `newest`, `manifest` or `full`. Raises nothing on purpose.
 
     `max_age` (seconds) stands in for what the frequency allows.
     """
@@ -113,11 +113,14 @@ def read(
         except StoreError as exc:
             unlisted[store.name] = str(exc)
     backups = checked.look_at_all(catalog.merge(listed), stores, verify)
-    newest = next((name for name in map(_verified_name, backups) if name is not None and name.created_at <= now), None)
+    # One of what the host does not protect is no comfort, however young.
+    kind = source.kind(config, backed_up={copy.name.kind for copies in listed.values() for copy in copies})
+    past = (name for name in map(_verified_name, backups) if name is not None and name.created_at <= now)
+    newest = next((name for name in past if name.kind == kind), None)
     return Status(
         enabled=config.enabled,
         backups=backups,
-        stores=tuple(_stores(config, listed, now)),
+        stores=tuple(_stores(config, listed, backups, now)),
         unlisted=unlisted,
         obstacle=_obstacle(config),
         newest_verified=None if newest is None else str(newest),
@@ -133,10 +136,14 @@ def read(
     )
 
 
-def _stores(config: Config, listed: Mapping[str, list[Copy]], now: datetime) -> Iterator[StoreStatus]:
+def _stores(
+    config: Config, listed: Mapping[str, list[Copy]], backups: Iterable[BackupStatus], now: datetime
+) -> Iterator[StoreStatus]:
+    damaged = {(copy.store, one.name) for one in backups for copy in one.copies if copy.damaged}
     for name in (store.name for store in catalog.stores(config) if store.name in listed):
         there = [copy for copy in listed[name] if copy.bytes is not None]
-        newest = max((copy.name for copy in there if copy.verified and copy.name.created_at <= now), default=None)
+        whole = (copy.name for copy in there if copy.verified and (name, str(copy.name)) not in damaged)
+        newest = max((one for one in whole if one.created_at <= now), default=None)
         yield StoreStatus(
             name=name,
             kept=len(there),
@@ -224,7 +231,7 @@ def live(config: Config) -> dict[str, Any]:
     """
     try:
         known = catalog.build([catalog.local(config)])
-        found = source.resolve(config, backed_up={backup.name.kind for backup in known})
+        found = source.of_host(config, known)
     except EngineError as exc:
         return {"exists": False, "problem": str(exc), "holders": []}
     where = Target(found.kind, found.path)

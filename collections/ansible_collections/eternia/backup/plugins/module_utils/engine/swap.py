@@ -279,9 +279,13 @@ def _clear(target: Target, *, finish: bool) -> None:
             files.fsync_path(target.real.parent)
         clear(target)
     except OSError as exc:
+        owner = target.staging.stat().st_uid if target.staging.exists() else os.geteuid()
+        settle_it = (
+            f"Run the restore again as user {owner}, whose it is" if owner != os.geteuid() else "Correct the rights"
+        )
         raise TargetError(
-            f"What a restore left in {target.staging} could not be cleared: {files.reason(exc)}. Correct the rights "
-            "there, then run again."
+            f"What a restore left in {target.staging} could not be cleared: {files.reason(exc)}. {settle_it}, then run "
+            "again."
         ) from exc
 
 

@@ -60,9 +60,10 @@ def prove_and_compress(
     return Proof(content, stored, found)
 
 
-def prove_whole(path: Path, kind: Kind, level: str, *, algorithm: str) -> tuple[Content, dict[str, Any]]:
-    """As `prove`, for a copy that is only going to be compared: its content without the parts, and its facts."""
-    return _side_by_side(path, kind, level, lambda: digest.of_whole(path, algorithm))
+def prove_whole(path: Path, kind: Kind, level: str, *, algorithm: str) -> Proof:
+    """As `prove`, for a copy that is not going to S3: without the digests of its parts and S3's checksum."""
+    content, found = _side_by_side(path, kind, level, lambda: digest.of_whole(path, algorithm))
+    return Proof(content, Stored(content.bytes, content.digest, None), found)
 
 
 def _side_by_side(

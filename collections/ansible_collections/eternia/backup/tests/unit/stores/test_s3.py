@@ -157,6 +157,8 @@ class Memory:
 
     def __init__(self, *, create_only=True, checksums=True, refuses=(), first_puts=()):
         self.objects = {}
+        self.told = {}
+        self.echoes = False
         self.create_only = create_only
         self.checksums = checksums
         self.flip = False
@@ -172,7 +174,10 @@ class Memory:
             return 200, {}, b"<ListBucketResult></ListBucketResult>"
         if path not in self.objects:
             return refusal(404, "NoSuchKey")()
-        return 200, {"ETag": '"1"'}, self.objects[path]
+        # It says what it was told, whether it looked or not.
+        told = self.told.get(path)
+        kept = {"x-amz-checksum-crc64nvme": told, "x-amz-checksum-type": "FULL_OBJECT"} if told and self.echoes else {}
+        return 200, {"ETag": '"1"', **kept}, self.objects[path]
 
     def put(self, path, headers, body):
         if any(header in headers for header in self.refuses):
@@ -186,6 +191,7 @@ class Memory:
         fault = self.first_puts.pop(0) if self.first_puts and not path.endswith(".json") else None
         if fault != "ConditionalRequestConflict":
             self.objects[path] = body
+            self.told[path] = headers.get("x-amz-checksum-crc64nvme")
         if fault is not None:
             return refusal({"ConditionalRequestConflict": 409, "InternalError": 500}[fault], fault)()
         return 200, {"ETag": '"1"'}, b""
@@ -471,6 +477,25 @@ def test_a_store_that_looks_at_no_checksum_is_read_back(tmp_path, fake_settings)
         StoreError, store.put, *backup(tmp_path, seed=2, name=NEXT)
     )
     assert not [key for key in memory.objects if key.endswith("probe")]
+
+
+def test_what_such_a_store_says_of_its_objects_is_never_believed(tmp_path, fake_settings):
+    """It keeps the checksum that it was told, and the object rots."""
+    memory = Memory(checksums=False)
+    memory.echoes = True
+    settings = fake_settings(memory)
+    path, manifest = backup(tmp_path)
+    claimed(settings).put(path, manifest)
+    (key,) = (key for key in memory.objects if key.endswith(manifest.name))
+    copy = Copy(manifest.backup_name, manifest.stored.bytes, has_manifest=True)
+    later, looking = S3Store(settings), S3Store(settings)
+    assert later.claimed(WEB1)
+    for store in (later, looking):
+        store.prove(copy)
+    memory.objects[key] = memory.objects[key][:-1] + bytes([memory.objects[key][-1] ^ 1])
+    for store in (later, looking, S3Store(settings)):
+        with pytest.raises(DamagedError, match="is damaged: its sha256 is"):
+            store.prove(copy)
 
 
 def test_a_copy_is_proven_by_what_the_store_keeps_of_it(tmp_path, s3_settings, client):

@@ -98,12 +98,15 @@ class S3Store:
         """
         raw = self._get(CLAIM)
         if raw is not None:
-            self._claim.require(raw, owner)
+            self._checks = self._claim.require(raw, owner)
         return raw is not None
 
     def prove(self, copy: Copy) -> None:
         """By the checksum that S3 keeps of the whole object, or by reading it back."""
         manifest = verify.manifest_of(self, copy)
+        if self._checks is None:
+            raw = self._get(CLAIM)
+            self._checks = raw is not None and self._claim.checks(raw)
         head = self._head(manifest.name)
         difference = "it is gone" if head is None else self._compared(head, manifest)[1]
         if difference:
@@ -284,10 +287,10 @@ class S3Store:
         if head["ContentLength"] != stored.bytes:
             return "size", f"it has {head['ContentLength']} bytes, ours {stored.bytes}"
         kept = head.get("ChecksumCRC64NVME")
-        if kept and stored.crc64nvme and self._checks is not False:
+        if kept and stored.crc64nvme and self._checks:
             differs = f"its crc64nvme is {kept}, ours {stored.crc64nvme}"
             return (rung or CRC64NVME).check, "" if kept == stored.crc64nvme else differs
-        if rung is not None and rung is not CRC64NVME and self._checks is not False:
+        if rung is not None and rung is not CRC64NVME and self._checks:
             return rung.check, ""
         with self._client.open(self._key(manifest.name)) as body:
             found = digest.of_stream(body, stored.digest.algorithm)[0]

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from ..errors import StoreError
 from .base import Owner
@@ -31,8 +31,14 @@ class Claim:
         found = Owner.from_json(raw, self.location)
         if found != owner:
             raise self.refusal(found, owner)
-        claim: dict[str, Any] = json.loads(raw)
-        return claim.get(_CHECKS) is True
+        return self.checks(raw)
+
+    def checks(self, raw: bytes) -> bool:
+        """Whether the store was seen to refuse wrong bytes, whoever the claim is of."""
+        with suppress(ValueError):
+            claim = json.loads(raw)
+            return isinstance(claim, dict) and claim.get(_CHECKS) is True
+        return False
 
     def refusal(self, found: Owner, owner: Owner) -> StoreError:
         """What to do about a prefix that is somebody else's."""

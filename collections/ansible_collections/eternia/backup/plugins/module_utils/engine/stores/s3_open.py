@@ -44,7 +44,7 @@ class OpenUpload:
 def find(client: S3Client, prefix: str) -> list[OpenUpload]:
     """The open uploads of backups of ours right under `prefix`, those of others are passed over.
 
-    None where the store does not tell, or not this key.
+    An empty list, too, where the store does not tell, or not this key.
     """
     try:
         found = _pages(
