@@ -392,3 +392,18 @@ def test_a_user_without_a_name_holds_as_his_number():
         assert cli_run._who() == f"54321@{os.uname().nodename}"
 
     assert in_child(nameless) == 0
+
+
+def test_where_the_time_went(both):
+    code, out, err = both.type("run", "--timings")
+    assert (code, out.startswith("DONE: ")) == (0, True)
+    steps, proving = re.fullmatch(r"TIMINGS: (.*) \(proving, side by side: (.*)\)\n", err).groups()
+    for listed, names_ in ((steps, "snapshot prove store send prune"), (proving, "digest flush check rows")):
+        assert re.sub(r" [0-9.]+ s", "", listed).split(", ") == names_.split()
+    assert sum(map(float, re.findall(r"[0-9.]+(?= s)", steps))) > 0
+
+
+def test_where_the_time_went_until_it_failed(host):
+    host.live.write_bytes(b"")
+    code, _out, err = host.type("run", "--timings")
+    assert (code, err.splitlines()[0]) == (1, "TIMINGS: snapshot 0.00 s")

@@ -58,6 +58,7 @@ def test_it_says_everything_of_a_run_that_went_well(config):
         "backup": FIRST,
         "bytes_stored": taken.bytes,
         "bytes_sent": 0,
+        "bytes_copied": 0,
         "removed": 0,
         "warnings": [],
         "create_only": None,

@@ -45,6 +45,7 @@ from .manifest import Digest, Manifest, Transfer, Verified
 from .names import BackupName
 from .record import Record
 from .snapshot import Snapshot
+from .steps import timed
 from .stores.s3_client import S3Error
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ class Outcome:
 
     `manifest` is None for a backup that is only planned. `previous` is the newest verified backup before the run,
     `transfers` are the backups that went to S3, by name; `create_only` says whether S3 refuses to overwrite, None where
-    it was not asked. `bytes` is the size, times are in seconds; `record` is what was recorded of the run, None while
+    it was not asked. `bytes` is the size, times are in seconds, of each of the `steps` too; what belongs to proving goes on
+    side by side. `record` is what was recorded of the run, None while
     that goes on; `pruned` is what pruning behind it did, None where there was none.
     """
 
@@ -72,6 +74,8 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
     pinned_seconds: float = 0.0
     seconds: float = 0.0
+    steps: dict[str, float] = field(default_factory=dict)
+    proving: dict[str, float] = field(default_factory=dict)
     record: Record | None = None
     pruned: prune.Outcome | None = None
 
@@ -168,12 +172,15 @@ def run(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcom
         name = attempt.free_name()
         clock.sleep_until(name.created_at)
         attempt.warn_of_the_clock(name)
-        taken = snapshot.take(attempt.source, staging / str(replace(name, encoding=())), sleep=clock.sleep)
+        with timed(outcome.steps, "snapshot"):
+            taken = snapshot.take(attempt.source, staging / str(replace(name, encoding=())), sleep=clock.sleep)
         outcome.pinned_seconds = taken.pinned_seconds
-        manifest = _prove(config, name, taken, clock)
+        with timed(outcome.steps, "prove"):
+            manifest = _prove(config, name, taken, clock, outcome)
         newest = attempt.newest_if_unchanged(lambda: manifest.content.digest)
         if newest is None:
-            local.put(staging / manifest.name, manifest)
+            with timed(outcome.steps, "store"):
+                local.put(staging / manifest.name, manifest)
             attempt.settle(name, manifest.stored.bytes, manifest)
             log.info(f"{outcome.path}: {outcome.bytes} bytes of {attempt.source.path}, check {config.verify}: ok")
         else:
@@ -195,8 +202,9 @@ def run(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcom
             )
             # One at a time, so that after a failure the outcome holds what was sent before it.
             try:
-                for sent, transfer in sending:
-                    outcome.transfers[sent] = transfer
+                with timed(outcome.steps, "send"):
+                    for sent, transfer in sending:
+                        outcome.transfers[sent] = transfer
             except StoreError as exc:
                 raise S3Error(f"{outcome.path} is valid on the disk, but S3 has not got everything. {exc}") from exc
             finally:
@@ -237,12 +245,13 @@ def _described(begun: Record, outcome: Outcome, seconds: float) -> Record:
         backup=None if outcome.name is None else str(outcome.name),
         bytes_stored=outcome.bytes,
         bytes_sent=sum(transfer.bytes_sent for transfer in outcome.transfers.values()),
+        bytes_copied=sum(transfer.bytes_copied for transfer in outcome.transfers.values()),
         warnings=tuple(outcome.warnings),
         create_only=begun.create_only if outcome.create_only is None else outcome.create_only,
     )
 
 
-def _prove(config: Config, name: BackupName, taken: Snapshot, clock: Clock) -> Manifest:
+def _prove(config: Config, name: BackupName, taken: Snapshot, clock: Clock, outcome: Outcome) -> Manifest:
     """Check the snapshot, compare it with its source, hash it and put it on the disk, all side by side.
 
     Where backups are compressed, what is put on the disk is the compressed file, under the backup's name.
@@ -256,6 +265,7 @@ def _prove(config: Config, name: BackupName, taken: Snapshot, clock: Clock) -> M
             )
         else:
             proof = verify.prove(taken.path, name.kind, config.verify, algorithm=algorithm, for_s3=for_s3)
+        outcome.proving = proof.seconds
         verify.same_facts(taken.path, proof.facts, taken.facts)
     except DamagedError as exc:
         source_path = taken.facts["path"]

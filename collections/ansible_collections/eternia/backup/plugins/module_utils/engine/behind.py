@@ -13,6 +13,7 @@ from .backup import Outcome, RunFailedError
 from .clock import Clock
 from .config import Config
 from .errors import EngineError, LockedError
+from .steps import timed
 
 
 def plan(config: Config, taken: Outcome, *, clock: Clock) -> None:
@@ -27,7 +28,9 @@ def plan(config: Config, taken: Outcome, *, clock: Clock) -> None:
 def run(config: Config, taken: Outcome, *, clock: Clock) -> None:
     """Remove what the policy no longer keeps: `taken.pruned` says what. Raises RunFailedError."""
     try:
-        _note(taken, prune.run(config, now=clock.now()))
+        with timed(taken.steps, "prune"):
+            pruned = prune.run(config, now=clock.now())
+        _note(taken, pruned)
     except LockedError as exc:
         # Somebody else was faster, and the backup is there: the next run prunes.
         taken.warn(f"Nothing was pruned. {exc}")

@@ -99,6 +99,11 @@ def _check(command: argparse.ArgumentParser) -> None:
     command.add_argument("--check", action="store_true", help="show the plan, change nothing")
 
 
+def _run(command: argparse.ArgumentParser) -> None:
+    _check(command)
+    command.add_argument("--timings", action="store_true", help="show where the time went")
+
+
 def _hold(command: argparse.ArgumentParser) -> None:
     command.add_argument("--why", metavar="TEXT", required=True, help="for whoever finds the backups held")
     command.add_argument("--hours", metavar="N", type=float, default=4.0, help="until it ends by itself (default: 4)")
@@ -147,7 +152,7 @@ def _status(command: argparse.ArgumentParser) -> None:
 
 
 COMMANDS = {
-    "run": Command("cli_run.run_", "what is scheduled: back up, send to S3, prune, report", _check),
+    "run": Command("cli_run.run_", "what is scheduled: back up, send to S3, prune, report", _run),
     "prune": Command("cli_run.prune_", "remove what the policy no longer keeps", _check),
     "drill": Command("cli_run.drill_", "restore into scratch, to prove that the backups come back", _none),
     "hold": Command("cli_run.hold_", "keep every scheduled command away for a while", _hold),

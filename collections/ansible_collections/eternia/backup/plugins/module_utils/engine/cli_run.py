@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import pwd
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from . import backup, behind, hold, names, prune, run
@@ -29,7 +29,10 @@ def run_(config: Config, args: argparse.Namespace) -> ExitCode:
     if not config.enabled:
         return _switched_off()
     if not args.check:
-        return _told(run.run(config, clock=Clock(), warnings=args.warnings), f"DONE: {config.host} is backed up")
+        outcome = run.run(config, clock=Clock(), warnings=args.warnings)
+        if args.timings:
+            tell(_timings(outcome))
+        return _told(outcome, f"DONE: {config.host} is backed up")
     clock = Clock()
     taken = backup.plan(config, clock=clock)
     behind.plan(config, taken, clock=clock)
@@ -98,12 +101,25 @@ def _told(outcome: Outcome, first: str) -> ExitCode:
     return ExitCode.DONE
 
 
+def _timings(outcome: Outcome) -> str:
+    """Where the time went, also of a run that failed."""
+    taken = outcome.taken or backup.Outcome()
+
+    def listed(steps: Mapping[str, float]) -> str:
+        return ", ".join(f"{name} {seconds:.2f} s" for name, seconds in steps.items())
+
+    side_by_side = f" (proving, side by side: {listed(taken.proving)})" if taken.proving else ""
+    return f"TIMINGS: {listed(taken.steps) or 'nothing was done'}{side_by_side}"
+
+
 def _taken(taken: backup.Outcome | None) -> Iterator[str]:
     if taken is not None:
         yield f"  backup    {taken.path}, {size(taken.bytes)}"
         if taken.transfers:
             sent = size(sum(transfer.bytes_sent for transfer in taken.transfers.values()))
-            yield f"  to S3     {counted(len(taken.transfers), 'backup')}, {sent} sent"
+            copied = sum(transfer.bytes_copied for transfer in taken.transfers.values())
+            there = f", {size(copied)} copied there" if copied else ""
+            yield f"  to S3     {counted(len(taken.transfers), 'backup')}, {sent} sent{there}"
 
 
 def _drilled(drilled: drill.Outcome | None) -> Iterator[str]:

@@ -20,7 +20,7 @@ from typing import Any
 from . import digest, files
 from .errors import DamagedError, StoreError
 from .manifest import Content, Manifest, Parts, Stored
-from .parts import Part, in_order, in_parallel, part_bytes, split
+from .parts import Part, in_order, in_parallel, part_bytes
 
 SUFFIX = "zst"
 # What `zstd` does when it is not told otherwise.
@@ -67,7 +67,7 @@ def encode(plain: Path, encoded: Path, algorithm: str, *, for_s3: bool = True) -
 
     descriptor = files.make(encoded)
     try:
-        for value, frame in in_order(work, _read(plain, size, whole)):
+        for value, frame in in_order(work, digest.read_parts(plain, size, whole)):
             files.write_at(descriptor, frame, done)
             stored.update(frame)
             done += len(frame)
@@ -78,19 +78,6 @@ def encode(plain: Path, encoded: Path, algorithm: str, *, for_s3: bool = True) -
         os.close(descriptor)
     content = Content(size, whole.digest, Parts(part_bytes(size), tuple(digests)))
     return content, Stored(done, stored.digest, stored.checksum, (SUFFIX,), tuple(frames))
-
-
-def _read(path: Path, size: int, whole: digest.Sums) -> Iterator[bytes]:
-    """The parts of a file, which are all hashed into `whole`."""
-    with path.open("rb") as file:
-        for part in split(size):
-            raw = os.pread(file.fileno(), part.bytes, part.start)
-            if len(raw) != part.bytes:
-                raise DamagedError(
-                    f"{path} became shorter while it was read, {part.start + len(raw)} bytes. Run again."
-                )
-            whole.update(raw)
-            yield raw
 
 
 def _frame(raw: bytes, path: Path) -> bytes:

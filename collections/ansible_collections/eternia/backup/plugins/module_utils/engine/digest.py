@@ -9,9 +9,11 @@ All of them are the plain digests of the plain bytes, so `b3sum` and `sha256sum`
 from __future__ import annotations
 
 import base64
+import errno
 import functools
 import hashlib
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,11 +21,9 @@ from typing import Any, BinaryIO
 
 from .errors import StoreError
 from .manifest import Content, Digest, Parts, Stored
-from .parts import part_bytes
+from .parts import in_order, part_bytes, split
 
 _CHUNK = 1 << 20
-# More threads gain nothing once the memory bus is full, and each holds a chunk.
-_THREADS = 4
 
 
 @functools.cache
@@ -83,31 +83,29 @@ def of_whole(path: Path, algorithm: str) -> Content:
 def of_file(path: Path, algorithm: str, *, for_s3: bool = True) -> tuple[Content, Stored]:
     """Describe a plain file: as content, with the digest of each part, and as stored, with S3's checksum where wanted.
 
-    The whole file and its parts are hashed side by side; the page cache serves the bytes, memory holds a chunk for each
-    thread.
+    Every byte is read once. Whole and parts are hashed side by side; memory holds some parts.
     """
     size = path.stat().st_size
     part = part_bytes(size)
     if size <= part:
-        # Its only part is the whole.
+        # Its only part is the whole, and to load what threads need takes longer than to hash it.
         sums = _sums(path, algorithm, for_s3)
         parts: tuple[str, ...] = (sums.digest.value,) if size else ()
     else:
-        # Only here: to load that takes longer than to hash a small file.
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(max_workers=_THREADS) as pool:
-            found = pool.map(lambda start: _of_range(path, algorithm, start, part), range(0, size, part))
-            sums = _sums(path, algorithm, for_s3)
-            parts = tuple(found)
+        sums = Sums(algorithm, for_s3=for_s3)
+        parts = tuple(in_order(lambda raw: of_bytes(raw, algorithm), read_parts(path, size, sums)))
     return Content(size, sums.digest, Parts(part, parts)), Stored(size, sums.digest, sums.checksum)
 
 
-def _of_range(path: Path, algorithm: str, start: int, length: int) -> str:
-    hasher = new(algorithm)
-    for chunk in _chunks(path, start, length):
-        hasher.update(chunk)
-    return str(hasher.hexdigest())
+def read_parts(path: Path, size: int, whole: Sums) -> Iterator[bytes]:
+    """The parts of a file, which are all hashed into `whole`. Raises OSError, also where it ends early."""
+    with path.open("rb", buffering=0) as file:
+        for part in split(size):
+            raw = os.pread(file.fileno(), part.bytes, part.start)
+            if len(raw) != part.bytes:
+                raise OSError(errno.EIO, f"it ends after {part.start + len(raw)} of {size} bytes")
+            whole.update(raw)
+            yield raw
 
 
 class Sums:

@@ -90,6 +90,9 @@ def _last_run(config: Config, found: Status) -> Iterator[Metric]:
     yield _one("last_stored_bytes", "The size of the last run's backup.", stored)
     sent = last.bytes_sent if with_backup else None
     yield _one("last_sent_bytes", "What the last run sent to S3.", sent)
+    copied = last.bytes_copied if with_backup else None
+    words = "What S3 copied from earlier backups itself in the last run, so that it did not travel."
+    yield _one("last_copied_bytes", words, copied)
     # What lies below a disk that is missing, or in another host's storage, does not count this host's.
     if found.obstacle is None and catalog.local(config).name not in found.unlisted:
         failures = {kind: last.failures.get(kind, 0) for kind in KINDS}

@@ -38,6 +38,7 @@ class Record:
 
     `at` is when it was written. `failure` is the kind of what failed and `error` its words. `backup` is the name of the
     backup that it took, or found to be up to date. `removed` counts the copies that were pruned behind it.
+    `bytes_copied` are those of an earlier backup that S3 copied itself.
     `create_only` says whether the bucket refused to overwrite when it was last asked, None where nobody knows.
     `failures` counts by kind, over all runs.
     """
@@ -51,6 +52,7 @@ class Record:
     backup: str | None = None
     bytes_stored: int = 0
     bytes_sent: int = 0
+    bytes_copied: int = 0
     removed: int = 0
     warnings: tuple[str, ...] = ()
     create_only: bool | None = None

@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +14,7 @@ from . import log
 from .holders import Holder
 from .manifest import Manifest
 from .selection import LATEST
+from .steps import timed
 
 
 def counts(facts: Mapping[str, Any] | None) -> dict[str, int] | None:
@@ -65,14 +65,9 @@ class Outcome:
         self.warnings.append(message)
         log.warning(message, log.RECOVERY)
 
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
+    def step(self, name: str) -> AbstractContextManager[None]:
         """Time one step."""
-        started = time.monotonic()
-        try:
-            yield
-        finally:
-            self.steps[name] = self.steps.get(name, 0.0) + time.monotonic() - started
+        return timed(self.steps, name)
 
     @property
     def changed(self) -> bool:

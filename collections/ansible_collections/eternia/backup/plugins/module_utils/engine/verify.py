@@ -17,6 +17,7 @@ from .errors import DamagedError
 from .manifest import Content, Manifest, Stored
 from .names import DATABASE, Kind
 from .parts import SMALLEST
+from .steps import timed
 from .stores.base import Copy, Store
 
 T = TypeVar("T")
@@ -26,11 +27,15 @@ _CHECKS = {"quick": "PRAGMA quick_check", "full": "PRAGMA integrity_check"}
 
 @dataclass(frozen=True)
 class Proof:
-    """What was found of a plain file that is sound: its content, how it would lie in a store, and its facts."""
+    """What was found of a plain file that is sound: its content, how it would lie in a store, and its facts.
+
+    `seconds` are those of the steps, which go on side by side.
+    """
 
     content: Content
     stored: Stored
     facts: dict[str, Any]
+    seconds: dict[str, float]
 
 
 def prove(path: Path, kind: Kind, level: str, *, algorithm: str, for_s3: bool = True) -> Proof:
@@ -40,8 +45,7 @@ def prove(path: Path, kind: Kind, level: str, *, algorithm: str, for_s3: bool = 
 
     Raises DamagedError, and OSError where it cannot be read or flushed.
     """
-    (content, stored), found = _side_by_side(path, kind, level, lambda: digest.of_file(path, algorithm, for_s3=for_s3))
-    return Proof(content, stored, found)
+    return _side_by_side(path, kind, level, lambda: digest.of_file(path, algorithm, for_s3=for_s3))
 
 
 def prove_and_compress(
@@ -50,44 +54,50 @@ def prove_and_compress(
     """As `prove`, for a plain copy that is kept compressed, in the new file `encoded`: that one is put on the disk."""
     from . import compression
 
-    (content, stored), found = _side_by_side(
+    return _side_by_side(
         path,
         kind,
         level,
         lambda: compression.encode(path, encoded, algorithm, for_s3=for_s3),
         is_kept=False,
     )
-    return Proof(content, stored, found)
 
 
 def prove_whole(path: Path, kind: Kind, level: str, *, algorithm: str) -> Proof:
     """As `prove`, for a copy that is not going to S3: without the digests of its parts and S3's checksum."""
-    content, found = _side_by_side(path, kind, level, lambda: digest.of_whole(path, algorithm))
-    return Proof(content, Stored(content.bytes, content.digest, None), found)
+
+    def described() -> tuple[Content, Stored]:
+        content = digest.of_whole(path, algorithm)
+        return content, Stored(content.bytes, content.digest, None)
+
+    return _side_by_side(path, kind, level, described)
 
 
 def _side_by_side(
-    path: Path, kind: Kind, level: str, hashed: Callable[[], T], *, is_kept: bool = True
-) -> tuple[T, dict[str, Any]]:
+    path: Path, kind: Kind, level: str, described: Callable[[], tuple[Content, Stored]], *, is_kept: bool = True
+) -> Proof:
+    work: dict[str, Callable[[], Any]] = {
+        "digest": described,
+        "flush": lambda: files.fsync_path(path) if is_kept else None,
+        "check": lambda: check(path, kind, level),
+        "rows": lambda: facts(path, kind),
+    }
+    seconds: dict[str, float] = {}
+
+    def step(name: str) -> Any:
+        with timed(seconds, name):
+            return work[name]()
+
     if path.stat().st_size <= SMALLEST:
         # Threads, and what they need to be loaded, take longer than all of it.
-        if is_kept:
-            files.fsync_path(path)
-        described = hashed()
-        check(path, kind, level)
-        return described, facts(path, kind)
-    from concurrent.futures import ThreadPoolExecutor
+        found = dict(zip(work, map(step, work)))
+    else:
+        from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(max_workers=3) as pool:
-        flushing = pool.submit(files.fsync_path, path) if is_kept else None
-        checking = pool.submit(check, path, kind, level)
-        counting = pool.submit(facts, path, kind)
-        described = hashed()
-        checking.result()
-        found = counting.result()
-        if flushing is not None:
-            flushing.result()
-    return described, found
+        with ThreadPoolExecutor(max_workers=len(work)) as pool:
+            found = dict(zip(work, pool.map(step, work)))
+    content, stored = found["digest"]
+    return Proof(content, stored, found["rows"], seconds)
 
 
 def check(path: Path, kind: Kind, level: str) -> None:
