@@ -144,6 +144,10 @@ stores:
       description: Their size.
       type: int
       sample: 25165824
+    disk_bytes:
+      description: What they take on the disk, where several may share a file or blocks; null for S3.
+      type: int
+      sample: 26214400
     newest_verified_at:
       description: When its newest verified backup was taken, or the source last seen to have that content, UTC.
       type: str

@@ -54,6 +54,7 @@ KNOWN = {
     "last_copied_bytes": ("gauge", ""),
     "kept": ("gauge", "store"),
     "kept_bytes": ("gauge", "store"),
+    "kept_disk_bytes": ("gauge", "store"),
     "store_listed": ("gauge", "store"),
     "stores_missing": ("gauge", "store"),
     "append_only": ("gauge", "store"),
@@ -163,6 +164,8 @@ def test_a_host_where_all_is_well(both):
         "last_drill_timestamp_seconds": noon + 600,
         "last_drill_success": 1,
         ("append_only", "s3"): 1,
+        # Whole pages are whole blocks.
+        ("kept_disk_bytes", "local"): size,
         **{(name, store): value for store in ("local", "s3") for name, value in every_store(size, noon).items()},
         **{("failures_total", kind): 0 for kind in KINDS},
     }
@@ -190,6 +193,7 @@ def test_where_nothing_ever_ran_what_is_not_known_is_left_out(config):
         "max_age_seconds": 36 * 3600,
         ("kept", "local"): 0,
         ("kept_bytes", "local"): 0,
+        ("kept_disk_bytes", "local"): 0,
         ("stores_missing", "local"): 0,
         ("store_listed", "local"): 1,
     }

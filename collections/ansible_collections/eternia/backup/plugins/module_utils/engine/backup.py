@@ -40,7 +40,7 @@ from . import (
 )
 from .clock import Clock, require_possible
 from .config import Config
-from .errors import DamagedError, EngineError, StoreError
+from .errors import DamagedError, EngineError, NotFoundError, StoreError
 from .manifest import Digest, Manifest, Transfer, Verified
 from .names import BackupName
 from .record import Record
@@ -58,9 +58,9 @@ class Outcome:
 
     `manifest` is None for a backup that is only planned. `previous` is the newest verified backup before the run,
     `transfers` are the backups that went to S3, by name; `create_only` says whether S3 refuses to overwrite, None where
-    it was not asked. `bytes` is the size, times are in seconds, of each of the `steps` too; what belongs to proving goes on
-    side by side. `record` is what was recorded of the run, None while
-    that goes on; `pruned` is what pruning behind it did, None where there was none.
+    it was not asked. `bytes` is the size, times are in seconds, those of the `steps` too; those of `proving` go on side
+    by side. `record` is what was recorded of the run, None while that goes on; `pruned` is what pruning behind it did,
+    None where there was none.
     """
 
     name: BackupName | None = None
@@ -180,6 +180,9 @@ def run(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcom
         newest = attempt.newest_if_unchanged(lambda: manifest.content.digest)
         if newest is None:
             with timed(outcome.steps, "store"):
+                if taken.way != "reflink" or name.encoding:
+                    # A clone costs nothing as it is.
+                    attempt.share(staging / manifest.name, manifest)
                 local.put(staging / manifest.name, manifest)
             attempt.settle(name, manifest.stored.bytes, manifest)
             log.info(f"{outcome.path}: {outcome.bytes} bytes of {attempt.source.path}, check {config.verify}: ok")
@@ -332,6 +335,19 @@ class _Attempt:
             self.outcome.warn(str(exc))
             return None
         return newest
+
+    def share(self, staged: Path, manifest: Manifest) -> None:
+        """Where the newest backup has the same bytes, and still has them, let both be one file: it costs nothing."""
+        if self._newest is None or self._newest.name.encoding != self._encoding:
+            return
+        copy = self._newest.copies[self.local.name]
+        try:
+            if self.local.manifest(copy.name).stored.digest == manifest.stored.digest:
+                verify.in_store(self.local, copy, "full")
+                files.share(self.local.path / str(copy.name), staged)
+        except (DamagedError, NotFoundError, OSError) as exc:
+            # It has a file of its own, then, which is proven.
+            self.outcome.warn(f"{manifest.name} could not be one file with {copy.name}: {exc}")
 
     def free_name(self) -> BackupName:
         """The name of this second; where it is taken, of the next that is free."""

@@ -84,7 +84,9 @@ def _lines(config: Config, found: Status, troubles: Sequence[Trouble], now: date
     yield f"  hold      {found.held or 'none'}"
     yield f"  restore   {' '.join(found.interrupted) or 'none was cut off'}"
     for store in found.stores:
-        yield f"  {store.name:<9} {counted(store.kept, 'backup')}, {size(store.bytes)}"
+        is_shared = store.disk_bytes is not None and store.disk_bytes < store.bytes
+        on_disk = f", {size(store.disk_bytes or 0)} on the disk" if is_shared else ""
+        yield f"  {store.name:<9} {counted(store.kept, 'backup')}, {size(store.bytes)}{on_disk}"
     for name in found.unlisted:
         yield f"  {name:<9} could not be listed"
     for trouble in troubles:

@@ -113,6 +113,8 @@ def _stores(found: Status) -> Iterator[Metric]:
 
     yield each("kept", "Backups in the store.", lambda store: store.kept)
     yield each("kept_bytes", "The size of the backups in the store.", lambda store: store.bytes)
+    taken = "What the backups take on the disk, where several may share a file or blocks."
+    yield each("kept_disk_bytes", taken, lambda store: store.disk_bytes)
     newest = "When the newest verified backup of the store was taken, or the source last seen to have its content."
     yield each("newest_verified_timestamp_seconds", newest, lambda store: _unix(store.newest_verified_at))
     missing = (

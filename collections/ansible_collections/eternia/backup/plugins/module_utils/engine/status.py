@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from . import (
     catalog,
     checked,
+    extents,
     history,
     hold,
     holders,
@@ -45,6 +46,8 @@ T = TypeVar("T")
 class StoreStatus:
     """One of the stores that backups go to and could be listed. `kept` counts backups, `bytes` is their size.
 
+    `disk_bytes` is what they take on the disk, where several may share a file or blocks; None for a store that is none.
+
     `newest_verified_at` is when its newest verified backup was taken, or the source last seen to have that content.
     `missing` counts the verified backups that the policy wants here and only another store has, None where that is not
     known.
@@ -53,6 +56,7 @@ class StoreStatus:
     name: str
     kept: int
     bytes: int
+    disk_bytes: int | None
     newest_verified_at: str | None
     missing: int | None
 
@@ -139,6 +143,7 @@ def read(
 def _stores(
     config: Config, listed: Mapping[str, list[Copy]], backups: Iterable[BackupStatus], now: datetime
 ) -> Iterator[StoreStatus]:
+    local = catalog.local(config)
     damaged = {(copy.store, one.name) for one in backups for copy in one.copies if copy.damaged}
     for name in (store.name for store in catalog.stores(config) if store.name in listed):
         there = [copy for copy in listed[name] if copy.bytes is not None]
@@ -148,6 +153,7 @@ def _stores(
             name=name,
             kept=len(there),
             bytes=sum(copy.bytes or 0 for copy in there),
+            disk_bytes=None if name == S3 else extents.disk_bytes(local.path / str(copy.name) for copy in there),
             newest_verified_at=None if newest is None else names.iso(_seen(config, newest)),
             missing=_missing(config, listed, name, now),
         )
