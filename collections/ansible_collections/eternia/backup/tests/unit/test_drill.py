@@ -421,10 +421,10 @@ def test_what_prune_removes_meanwhile_is_told_and_another_is_taken(config, monke
 
     def fetch_while_somebody_prunes(store, copy, *arguments):
         if str(copy.name) == removed and when == "before":
-            store.remove(copy.name)
+            list(store.remove([copy.name]))
         fetch(store, copy, *arguments)
         if str(copy.name) == removed:
-            store.remove(copy.name)
+            list(store.remove([copy.name]))
 
     monkeypatch.setattr(LocalStore, "fetch", fetch_while_somebody_prunes)
     outcome = run(config)
@@ -450,10 +450,10 @@ def test_what_prune_removes_from_s3_meanwhile_is_no_damage(both, object_store, m
 
     def fetch_while_somebody_prunes(store, copy, *arguments):
         if str(copy.name) == NAMES[2] and when == "before":
-            store.remove(copy.name)
+            list(store.remove([copy.name]))
         fetch(store, copy, *arguments)
         if str(copy.name) == NAMES[2]:
-            store.remove(copy.name)
+            list(store.remove([copy.name]))
 
     monkeypatch.setattr(S3Store, "fetch", fetch_while_somebody_prunes)
     outcome = run(both)
@@ -463,7 +463,9 @@ def test_what_prune_removes_from_s3_meanwhile_is_no_damage(both, object_store, m
 
 
 def test_when_prune_removes_the_last_one_nothing_is_left_to_drill(config, monkeypatch):
-    monkeypatch.setattr(LocalStore, "fetch", lambda store, copy, *_: store.remove(copy.name) or store.open(copy.name))
+    monkeypatch.setattr(
+        LocalStore, "fetch", lambda store, copy, *_: list(store.remove([copy.name])) and store.open(copy.name)
+    )
     failed = fail(config)
     assert failed.outcome.undrilled["local"].startswith(f"{config.storage_path} has no verified backup of the database")
     assert failed.outcome.drilled == []

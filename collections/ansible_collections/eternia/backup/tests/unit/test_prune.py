@@ -42,9 +42,12 @@ GOES = ("no keep rule wants it",)
 
 def four_backups(base, **block):
     """A host with four backups, of which the newest is to stay."""
-    database(base / "data" / "eternia.db")
+    live = database(base / "data" / "eternia.db")
     config = configuration(base, **{"retention": {"keep_last": 1}, "minimum_kept": 1, **block})
     for day in range(4):
+        # Of another content each: two of the same are one file.
+        with closing(connect(live)) as application:
+            add_rows(application)
         backup.run(config, clock=SetClock(NOON + timedelta(days=day)).clock())
     return config
 
@@ -152,8 +155,8 @@ def test_a_removal_that_fails_says_how_far_it_came(config, monkeypatch):
 def test_a_hold_ends_a_prune_that_is_under_way(config, monkeypatch):
     remove = LocalStore.remove
 
-    def held_meanwhile(store, name):
-        remove(store, name)
+    def held_meanwhile(store, names):
+        yield from remove(store, names)
         hold.put(config.storage_path, hold.Hold("ann", "look at it", NOW + timedelta(hours=1)))
 
     monkeypatch.setattr(LocalStore, "remove", held_meanwhile)

@@ -218,13 +218,15 @@ def _going(store: Store, outcome: Outcome) -> list[Verdict]:
 
 
 def _remove(store: Store, outcome: Outcome, config: Config, now: datetime) -> None:
-    for verdict in _going(store, outcome):
+    going = {verdict.decision.copy.name: verdict for verdict in _going(store, outcome)}
+    names = list(going)
+    for at in range(0, len(names), store.at_once):
         hold.require_none(config.storage_path, now)
         try:
-            store.remove(verdict.decision.copy.name)
+            for name in store.remove(names[at : at + store.at_once]):
+                outcome.removed.append(going[name])
+                log.info(f"{going[name].location} was removed: {'; '.join(going[name].decision.reasons)}")
         except StoreError as exc:
             failed = PruneFailedError(f"{exc} Removed before it: {len(outcome.removed)}.", outcome)
             log.error(str(failed))
             raise failed from exc
-        outcome.removed.append(verdict)
-        log.info(f"{verdict.location} was removed: {'; '.join(verdict.decision.reasons)}")

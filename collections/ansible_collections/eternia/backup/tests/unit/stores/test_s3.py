@@ -15,6 +15,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 from xml.sax.saxutils import escape
@@ -29,7 +30,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine.errors impor
     StoreError,
 )
 from ansible_collections.eternia.backup.plugins.module_utils.engine.manifest import Manifest, Verified
-from ansible_collections.eternia.backup.plugins.module_utils.engine.names import iso, parse
+from ansible_collections.eternia.backup.plugins.module_utils.engine.names import DATABASE, BackupName, iso, parse
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.base import Copy, Owner
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Settings, S3Store
 
@@ -613,18 +614,54 @@ def test_what_is_removed_is_gone_manifest_first_and_the_rest_stays(tmp_path, s3_
     for suffix in (".pin", ".seen.json"):
         client.put_object(Bucket=s3_settings.bucket, Key=f"{s3_settings.prefix}/{NAME}{suffix}", Body=b"")
     seen = requests_of(store)
-    store.remove(parse(NAME))
-    assert [request[0] for request in seen] == ["DELETE", "POST"]
-    assert seen[0][1].endswith(f"{NAME}.manifest.json")
+    assert list(store.remove([parse(NAME)])) == [parse(NAME)]
+    assert [request[0] for request in seen] == ["POST", "POST"]
     assert keys(client, s3_settings) == [other, f"{other}.manifest.json"]
-    store.remove(parse(NAME))
+    assert list(store.remove([parse(NAME)])) == [parse(NAME)]
+
+
+def test_many_are_removed_by_few_requests(s3_settings, client):
+    """The manifests of 250 backups, then the rest of them; what is not to go stays."""
+    moments = [datetime(2026, 1, 1, tzinfo=timezone.utc) + timedelta(hours=hour) for hour in range(300)]
+    found = [BackupName(moment, DATABASE) for moment in moments]
+    for name in found:
+        for suffix in ("", ".manifest.json"):
+            client.put_object(Bucket=s3_settings.bucket, Key=f"{s3_settings.prefix}/{name}{suffix}", Body=b"x")
+    store = S3Store(s3_settings)
+    seen = requests_of(store)
+    assert list(store.remove(found[:-1])) == found[:-1]
+    assert len(seen) == 4
+    assert keys(client, s3_settings) == [str(found[-1]), f"{found[-1]}.manifest.json"]
 
 
 def test_a_key_that_cannot_be_deleted_is_named(fake_settings):
     error = f"<Error><Key>staging/{NAME}</Key><Code>AccessDenied</Code><Message>No.</Message></Error>"
-    answers = {"DELETE": (204, {}, b""), "POST": (200, {}, f"<DeleteResult>{error}</DeleteResult>".encode())}
-    message = message_of(StoreError, S3Store(fake_settings(lambda method, *_: answers[method])).remove, parse(NAME))
+    answers = {"POST": (200, {}, f"<DeleteResult>{error}</DeleteResult>".encode())}
+    store = S3Store(fake_settings(lambda method, *_: answers[method]))
+    message = message_of(StoreError, lambda: list(store.remove([parse(NAME)])))
     assert message.startswith(f"Deleting s3://bucket/staging/{NAME} failed: access denied (AccessDenied: No). Allow ")
+
+
+@pytest.mark.parametrize("refused", [".manifest.json", "", ".pin"])
+def test_of_many_those_that_cannot_be_deleted_keep_what_makes_them_whole(fake_settings, refused):
+    """Every key has its own answer: the others go, and where a manifest stays its data stays, too."""
+    names = [parse(f"eternia_backup_20261122_22000{number}.db") for number in range(3)]
+    deleted = []
+
+    def answer(method, path, headers, body):
+        keys = re.findall(r"<Key>([^<]+)</Key>", body.decode())
+        bad = [key for key in keys if key == f"staging/{names[1]}{refused}"]
+        deleted.extend(key for key in keys if key not in bad)
+        errors = "".join(f"<Error><Key>{key}</Key><Code>AccessDenied</Code></Error>" for key in bad)
+        return 200, {}, f"<DeleteResult>{errors}</DeleteResult>".encode()
+
+    gone = []
+    message = rf"Deleting s3://bucket/staging/{names[1]}{re.escape(refused)} failed: access denied"
+    with pytest.raises(StoreError, match=message):
+        gone.extend(S3Store(fake_settings(answer)).remove(names))
+    assert gone == [names[0], names[2]]
+    assert (f"staging/{names[1]}" in deleted) is (refused == ".pin")
+    assert {f"staging/{names[place]}{suffix}" for place in (0, 2) for suffix in ("", ".manifest.json")} <= set(deleted)
 
 
 def test_what_is_not_there_is_not_found(s3_settings):

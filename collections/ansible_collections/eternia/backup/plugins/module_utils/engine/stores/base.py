@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -81,6 +81,8 @@ class Store(Protocol):
     """The interface of `local` and `s3`. Every method raises StoreError with a message that a person can act on."""
 
     name: str
+    at_once: int
+    """How many backups it deletes at once."""
 
     def location(self, name: BackupName | str) -> str:
         """Where a backup lies, as a person would type it: a path, or `s3://bucket/key`."""
@@ -106,8 +108,8 @@ class Store(Protocol):
         `staging` is a directory on the filesystem of a store that is one.
         """
 
-    def remove(self, name: BackupName) -> None:
-        """Delete a backup: its manifest first, so that it never looks whole when it is not."""
+    def remove(self, names: Sequence[BackupName]) -> Iterator[BackupName]:
+        """Delete backups, and tell of each that is gone: manifests first, so that none looks whole when it is not."""
 
 
 def group(listing: Iterable[tuple[str, int]]) -> Iterator[Copy]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -28,6 +28,8 @@ _MANIFEST_BYTES = 64 << 20
 
 class LocalStore:
     """Backups in `path`. Nothing is made or changed there before the first `staging` or `put`."""
+
+    at_once = 1
 
     def __init__(self, path: Path, name: str = "local") -> None:
         self.path = path
@@ -84,7 +86,12 @@ class LocalStore:
     def prove(self, copy: Copy) -> None:
         verify.read_back(self, copy)
 
-    def remove(self, name: BackupName) -> None:
+    def remove(self, names: Sequence[BackupName]) -> Iterator[BackupName]:
+        for name in names:
+            self._remove(name)
+            yield name
+
+    def _remove(self, name: BackupName) -> None:
         try:
             (self.path / f"{name}{MANIFEST_SUFFIX}").unlink(missing_ok=True)
             # A crash from here on leaves a backup that says itself that it is no longer whole.

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,11 @@ from .s3_upload import CRC64NVME, Rung, Upload, ladder, send
 
 T = TypeVar("T")
 
+_BESIDE_MANIFEST = ("", *(suffix for suffix in SIDECAR_SUFFIXES if suffix != MANIFEST_SUFFIX))
+# Backups of which all can be deleted by two requests, of 1,000 keys at most:
+# https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
+_AT_ONCE = 1000 // len(_BESIDE_MANIFEST)
+
 # What a store is tried with; in none that keeps its word does it ever appear.
 _PROBE = "eternia_backup.probe"
 
@@ -32,6 +37,7 @@ class S3Store:
     """Backups under `settings.prefix`. Nothing is asked of S3 before the first call, no backup sent before `claim`."""
 
     name = S3
+    at_once = _AT_ONCE
 
     def __init__(self, settings: S3Settings) -> None:
         self._settings = settings
@@ -149,14 +155,28 @@ class S3Store:
         if not copy.drilled and self._head(f"{copy.name}{MANIFEST_SUFFIX}") is not None:
             self._created(f"{copy.name}{DRILLED_SUFFIX}", mark)
 
-    def remove(self, name: BackupName) -> None:
-        self._client.call("delete_object", self._key(f"{name}{MANIFEST_SUFFIX}"))
-        rest = [str(name), *(f"{name}{suffix}" for suffix in SIDECAR_SUFFIXES if suffix != MANIFEST_SUFFIX)]
+    def remove(self, names: Sequence[BackupName]) -> Iterator[BackupName]:
+        for at in range(0, len(names), self.at_once):
+            batch = names[at : at + self.at_once]
+            kept = self._delete(batch, (MANIFEST_SUFFIX,))
+            bare = [name for name in batch if name not in kept]
+            kept |= self._delete(bare, _BESIDE_MANIFEST) if bare else {}
+            yield from (name for name in batch if name not in kept)
+            for refusal in kept.values():
+                raise refusal
+
+    def _delete(self, names: Sequence[BackupName], suffixes: Sequence[str]) -> dict[BackupName, S3Error]:
+        """Delete those objects of some backups in one request; why what is still there is, by backup."""
+        of = {self._key(f"{name}{suffix}"): name for name in names for suffix in suffixes}
         answer = self._client.call(
-            "delete_objects", None, Delete={"Objects": [{"Key": self._key(one)} for one in rest], "Quiet": True}
+            "delete_objects", None, Delete={"Objects": [{"Key": key} for key in of], "Quiet": True}
         )
-        for error in answer.get("Errors", ()):
-            raise self._client.refusal("delete_objects", error["Key"], error.get("Code", ""), error.get("Message", ""))
+        errors = ((error["Key"], error.get("Code", ""), error.get("Message", "")) for error in answer.get("Errors", ()))
+        # A store that names another key than it was asked for has not done what it was asked for either.
+        return {
+            of.get(key, names[0]): self._client.refusal("delete_objects", key, code, words)
+            for key, code, words in errors
+        }
 
     def _key(self, name: BackupName | str) -> str:
         return f"{self._settings.prefix}/{name}" if self._settings.prefix else str(name)
