@@ -158,7 +158,8 @@ def test_what_cannot_be_is_refused_before_anything_is_changed(agents: Agents) ->
     for host, (_, words) in refused.items():
         assert words in output, host
         assert sorted(path.name for path in homes[host].rglob("*")) == ["bin", "logrotate.d"], host
-    assert output.count(NEW) == 2
+    # Ansible says it once more below, folded somewhere.
+    assert sum(line.startswith("[ERROR]") and NEW in line for line in output.splitlines()) == 2
 
 
 def test_a_machine_without_room_for_the_artefact_says_just_that(agents: Agents, tmp_path: Path) -> None:
