@@ -30,7 +30,9 @@ $(VENV)/test: $(VENV)/run requirements/test.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/test.txt
 	@touch $@
 
-.PHONY: backup up down env
+.PHONY: install backup up down env
+install: $(VENV)/run ## only what the playbooks need, on a machine that runs them for other hosts
+
 backup: up ## start the embedded services and take a backup that is proven
 	@eval "$$($(BIN)/python scripts/dev_services.py env)" && $(BIN)/ansible-playbook playbooks/backup.yml
 

@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
 def run_with_the_python_of_the_checkout(arguments: list[str]) -> int:
     python = VENV / "bin/python"
     if not python.exists() or Path(sys.prefix).resolve() == VENV.resolve():
-        print(f"{sys.executable} lacks Ansible, and {VENV} is no help. In {CHECKOUT}: make up", file=sys.stderr)
+        print(f"{sys.executable} lacks Ansible, and {VENV} is no help. In {CHECKOUT}: make install", file=sys.stderr)
         return 1
     os.execv(python, [str(python), __file__, *arguments])
 
@@ -76,8 +76,9 @@ def configuration(args: argparse.Namespace) -> Config:
         what = args.what if args.command == "restore" else "latest"
         raise ConfigError(
             f"{name} is another machine ({found['connection']}), and this script works on its own. From here: "
-            f"ansible-playbook -i {inventory} playbooks/disaster_recovery.yml --limit {name} -e backup={what} (how all "
-            f"backups stand: playbooks/status.yml). On {name} itself: eternia-backup {args.command}."
+            f".venv/bin/ansible-playbook -i {inventory} playbooks/disaster_recovery.yml --limit {name} "
+            f"-e backup={what} (how all backups stand: playbooks/status.yml). On {name} itself: "
+            f"eternia-backup {args.command}."
         )
     return config.parse(found["backup"], environment=found["environment"], host=name, base_dir=found["home"])
 

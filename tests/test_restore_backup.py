@@ -225,7 +225,7 @@ def test_any_python_will_do_because_the_checkouts_own_takes_over(person: Person,
     bare = str(tmp_path / "bare/bin/python")
     copy = small_checkout(tmp_path / "copy")
     done = subprocess.run([bare, copy / "scripts/restore_backup.py", "list"], capture_output=True, text=True)
-    assert (done.returncode, done.stderr.endswith(f"In {copy}: make up\n")) == (1, True), done.stderr
+    assert (done.returncode, done.stderr.endswith(f"In {copy}: make install\n")) == (1, True), done.stderr
     if Path(sys.prefix) == CHECKOUT / ".venv":
         done = person.type("list", python=bare)
         assert (done.returncode, done.stderr) == (0, "")

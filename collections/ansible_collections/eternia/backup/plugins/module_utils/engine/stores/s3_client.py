@@ -229,7 +229,10 @@ class S3Client:
         if isinstance(exc, botocore.SSLError):
             advice = f"{answer}. Correct the certificate of {endpoint}, or name its authority in AWS_CA_BUNDLE"
         elif isinstance(exc, (botocore.NoCredentialsError, botocore.CredentialRetrievalError)):
-            advice = f"there is no access key in {self._credentials}. Put one there, with its secret key"
+            advice = (
+                f"there is no access key in {self._credentials}. Put one there, with its secret key, or name another "
+                "file: cloud_backup.credentials_file"
+            )
         elif isinstance(exc, botocore.PartialCredentialsError):
             advice = f"the credentials are not whole ({answer}). Complete them in {self._credentials}"
         elif isinstance(exc, botocore.FlexibleChecksumError):
