@@ -61,13 +61,14 @@ def page(results: Mapping[str, Any]) -> str:
     missed = [row for figure in results["figures"] for row in figure["rows"] if row["met"] is False]
     judged = [row for figure in results["figures"] for row in figure["rows"] if row["met"] is not None]
     blocks = ["# Figures", "", _METHOD]
-    blocks += [f"Measured {results['at']}, {_options(results)}; {_summary(judged, missed)}", ""]
+    blocks += [f"{_options(results)}; {_summary(judged, missed)}", ""]
     blocks += [f"- not met: {row['label']}: {row['value']}, target {row['target']}" for row in missed]
     blocks += [""] * bool(missed)
     blocks += _table(("machine", ""), [(key, value) for key, value in results["machine"].items()])
     for figure in results["figures"]:
         rows = [(row["label"], row["value"], row["target"], _verdict(row)) for row in figure["rows"]]
-        blocks += ["", f"## {figure['title']}", "", figure["how"], ""]
+        when = f" Measured {figure['at']}." if "at" in figure else ""
+        blocks += ["", f"## {figure['title']}", "", f"{figure['how']}{when}", ""]
         blocks += _table(("", "measured", "target", ""), rows)
     return "\n".join(blocks) + "\n"
 

@@ -11,10 +11,11 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from . import listing, machine, memory, playbook, report, restore, retention, scale, speed, startup, waits
 from .options import Options, from_environment
@@ -27,10 +28,11 @@ _PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write-docs", action="store_true", help="make docs/benchmarks.md of the last results instead")
-    write_docs = parser.parse_args().write_docs
+    parser.add_argument("--only", nargs="+", choices=_GROUPS, help="measure these anew, and keep the other results")
+    args = parser.parse_args()
     options = from_environment()
     results = options.place / "results.json"
-    if write_docs:
+    if args.write_docs:
         _PAGE.parent.mkdir(exist_ok=True)
         _PAGE.write_text(report.page(json.loads(results.read_text())))
         return
@@ -39,28 +41,31 @@ def main() -> None:
     with _folder(options.place / "scene") as folder:
         facts = machine.facts(options.place)
         print(report.machine_text(facts), flush=True)
-        figures = []
-        for figure in _figures(folder, options):
-            figures.append(asdict(figure))
-            print(report.text(figures[-1]), flush=True)
-    found = {
-        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "options": {"MiB": options.mib, "large MiB": options.large_mib, "runs": options.runs},
-        "machine": facts,
-        "figures": figures,
-    }
-    results.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+        found = {
+            "at": _now(),
+            "options": {"MiB": options.mib, "large MiB": options.large_mib, "runs": options.runs},
+            "machine": facts,
+        }
+        figures: dict[str, dict[str, Any]] = {}
+        if args.only and results.exists():
+            # The page is of one machine and one size, whenever its figures were measured.
+            figures = {one["title"]: one for one in json.loads(results.read_text())["figures"]}
+        for group in args.only or _GROUPS:
+            for figure in _GROUPS[group](folder / group, options):
+                figures[figure.title] = {**asdict(figure), "at": _now()}
+                print(report.text(figures[figure.title]), flush=True)
+    results.write_text(json.dumps({**found, "figures": [*figures.values()]}, indent=2, ensure_ascii=False) + "\n")
     if not options.full:
         print("\nTargets of time and memory are not judged: they are about the default sizes and at least 3 runs.")
     print(f"\nWritten to {results}")
 
 
-def _figures(folder: Path, options: Options) -> Iterator[Figure]:
-    yield listing.measure(options)
-    yield retention.measure(options)
-    yield startup.measure(folder / "startup", options)
-    yield scale.measure(folder / "fleet", options)
-    yield playbook.measure(folder / "playbook", options)
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _backup(folder: Path, options: Options) -> Iterator[Figure]:
+    """How long it takes, whom it keeps waiting, and its memory, also at the large size."""
     scene = Scene(folder / "small", options.mib)
     figure, ours = speed.measure(scene, options)
     yield figure
@@ -69,7 +74,17 @@ def _figures(folder: Path, options: Options) -> Iterator[Figure]:
     shutil.rmtree(folder / "small")
     yield memory.measure(ours, folder / "large", options)
     shutil.rmtree(folder / "large", ignore_errors=True)
-    yield from restore.measure(folder / "restore", options)
+
+
+_GROUPS: dict[str, Callable[[Path, Options], Iterable[Figure]]] = {
+    "listing": lambda _folder, options: [listing.measure(options)],
+    "retention": lambda _folder, options: [retention.measure(options)],
+    "startup": lambda folder, options: [startup.measure(folder, options)],
+    "scale": lambda folder, options: [scale.measure(folder, options)],
+    "playbook": lambda folder, options: [playbook.measure(folder, options)],
+    "backup": _backup,
+    "restore": restore.measure,
+}
 
 
 @contextmanager
