@@ -42,12 +42,9 @@ GOES = ("no keep rule wants it",)
 
 def four_backups(base, **block):
     """A host with four backups, of which the newest is to stay."""
-    live = database(base / "data" / "eternia.db")
+    database(base / "data" / "eternia.db")
     config = configuration(base, **{"retention": {"keep_last": 1}, "minimum_kept": 1, **block})
     for day in range(4):
-        # Of another content each: two of the same are one file.
-        with closing(connect(live)) as application:
-            add_rows(application)
         backup.run(config, clock=SetClock(NOON + timedelta(days=day)).clock())
     return config
 

@@ -40,7 +40,7 @@ from . import (
 )
 from .clock import Clock, require_possible
 from .config import Config
-from .errors import DamagedError, EngineError, NotFoundError, StoreError
+from .errors import DamagedError, EngineError, StoreError
 from .manifest import Digest, Manifest, Transfer, Verified
 from .names import BackupName
 from .record import Record
@@ -180,9 +180,6 @@ def run(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcom
         newest = attempt.newest_if_unchanged(lambda: manifest.content.digest)
         if newest is None:
             with timed(outcome.steps, "store"):
-                if taken.way != "reflink" or name.encoding:
-                    # A clone costs nothing as it is.
-                    attempt.share(staging / manifest.name, manifest)
                 local.put(staging / manifest.name, manifest)
             attempt.settle(name, manifest.stored.bytes, manifest)
             log.info(f"{outcome.path}: {outcome.bytes} bytes of {attempt.source.path}, check {config.verify}: ok")
@@ -335,19 +332,6 @@ class _Attempt:
             self.outcome.warn(str(exc))
             return None
         return newest
-
-    def share(self, staged: Path, manifest: Manifest) -> None:
-        """Where the newest backup has the same bytes, and still has them, let both be one file: it costs nothing."""
-        if self._newest is None or self._newest.name.encoding != self._encoding:
-            return
-        copy = self._newest.copies[self.local.name]
-        try:
-            if self.local.manifest(copy.name).stored.digest == manifest.stored.digest:
-                verify.in_store(self.local, copy, "full")
-                files.share(self.local.path / str(copy.name), staged)
-        except (DamagedError, NotFoundError, OSError) as exc:
-            # It has a file of its own, then, which is proven.
-            self.outcome.warn(f"{manifest.name} could not be one file with {copy.name}: {exc}")
 
     def free_name(self) -> BackupName:
         """The name of this second; where it is taken, of the next that is free."""

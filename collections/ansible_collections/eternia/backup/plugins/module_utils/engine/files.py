@@ -270,21 +270,6 @@ def link_or_copy(source: Path, target: Path) -> bool:
     return False
 
 
-def share(source: Path, target: Path) -> None:
-    """Let `target`, a file of the same bytes, be a second name of `source`. Raises OSError; then it is as it was.
-
-    Where a filesystem has no second names, or no more for this file, nothing is done.
-    """
-    linked = target.with_name(f"{target.name}.linked")
-    try:
-        os.link(source, linked, follow_symlinks=False)
-    except OSError as exc:
-        if exc.errno not in {*_NOT_SUPPORTED, errno.EMLINK}:
-            raise
-        return
-    os.replace(linked, target)
-
-
 def copy_file(source: Path, target: Path, *, progress: Progress = silent) -> None:
     """Copy a file to a path that does not exist yet, mode 0600, onto the disk. Raises OSError."""
     with source.open("rb", buffering=0) as stream:
