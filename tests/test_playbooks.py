@@ -271,7 +271,7 @@ def test_a_disk_of_backups_that_is_gone_keeps_no_data_from_coming_back(operator:
 
 def test_the_credentials_that_the_agent_was_given_are_the_playbooks_too(operator: Operator) -> None:
     """The block names no file: the role adds it on the host, and so does every playbook."""
-    operator.add("web1", "a-web1")
+    operator.add("web1", "given-web1")
     variables = operator.hosts["web1"]
     del variables["backup"]["cloud_backup"]["credentials_file"]
     etc = operator.directory / "etc"
@@ -280,18 +280,18 @@ def test_the_credentials_that_the_agent_was_given_are_the_playbooks_too(operator
     variables |= {"agent_etc": str(etc), "agent_credentials": operator.credentials.read_text()}
     operator.write()
     operator.succeed("backup")
-    assert any(key.startswith("a-web1/eternia_backup_2") for key in operator.objects())
+    assert any(key.startswith("given-web1/eternia_backup_2") for key in operator.objects())
     operator.succeed("status")
     (etc / "credentials").rename(etc / "elsewhere")
     assert str(etc / "credentials") in operator.fail("status")
 
 
 def test_what_is_compressed_is_looked_into_with_no_tool_of_ours(operator: Operator) -> None:
-    backups = operator.add("web1", "a-web1", compression="zstd")
+    backups = operator.add("web1", "small-web1", compression="zstd")
     output = operator.succeed("backup")
     (path,) = backups.glob("eternia_backup_2*.zst")
     assert f"zstd -d {path} -o /tmp/{path.stem}   the plain file, with no tool of ours" in output
-    assert f"a-web1/{path.name}" in operator.objects()
+    assert f"small-web1/{path.name}" in operator.objects()
 
 
 def test_status_tells_bad_news(operator: Operator) -> None:
