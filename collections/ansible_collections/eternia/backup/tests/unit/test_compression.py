@@ -69,7 +69,7 @@ def write(config):
 def half_random(size, seed=5):
     """Bytes of which half can be compressed away."""
     made = random.Random(seed)
-    return b"".join(made.randbytes(2048) + bytes(2048) for _ in range(-(-size // 4096)))[:size]
+    return b"".join(made.randbytes(2048) + bytes(2048) for _block in range(-(-size // 4096)))[:size]
 
 
 def encoded(folder, data, algorithm="sha256"):
