@@ -16,9 +16,9 @@ machine, so they are given as ratios to something that everybody has, measured i
 
 Every measured thing runs in a process of its own, its start included. Contenders take turns (A B C A B C), with the
 source in the page cache and what the one before wrote removed and synced. Since 2026-11-28T14:00Z they also rest first,
-until a virtual machine's host has its free memory back: before, whoever came right after a deletion had memory for nothing.
-A value is the median, the range behind it the smallest and the largest; a ratio is that of the medians, its range that of
-the single rounds.
+until a virtual machine's host has its free memory back: before, whoever came right after a deletion had memory for
+nothing. A value is the median, the range behind it the smallest and the largest; a ratio is that of the medians, its
+range that of the single rounds.
 """
 
 
