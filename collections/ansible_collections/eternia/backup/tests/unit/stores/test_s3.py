@@ -117,7 +117,7 @@ def serve():
                     self.wfile.write(answered)
 
             # The names that http.server looks for.
-            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_one  # noqa: N815
+            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_one  # noqa: N815 (what http.server calls)
 
             def log_message(self, *_):
                 pass
