@@ -120,7 +120,14 @@ bytes:
   type: int
   sample: 1048576
 bytes_to_fetch:
-  description: In check mode, how many bytes would be fetched.
+  description: In check mode, how many bytes would be fetched, at most. What of them lies on the host already is not.
+  returned: success
+  type: int
+  sample: 1048576
+bytes_fetched:
+  description:
+    - How many bytes were. From S3 only those parts of the backup come that lie neither in the live file, nor in a local
+      backup taken shortly before or after it, nor in what a fetch left that was cut off.
   returned: success
   type: int
   sample: 1048576
@@ -224,7 +231,7 @@ def main() -> None:
 def reported(outcome: restore.Outcome, *, stage_only: bool) -> dict[str, Any]:
     """What a restore did, or would do, as the task returns it."""
     fields = asdict(outcome)
-    del fields["warnings"]
+    del fields["warnings"], fields["cut_off"]
     before, after = recovery.counts(outcome.before), recovery.counts(outcome.after)
     return {
         **fields,

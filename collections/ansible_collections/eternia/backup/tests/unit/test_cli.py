@@ -378,7 +378,7 @@ def test_a_restore_shows_the_plan_and_then_what_happened(both):
     (kept,) = both.safety()
     for line in (
         f"{both.live} is {path.name} now\n",
-        f"  from      {in_bucket(both, path)} ({size})\n",
+        f"  from      {in_bucket(both, path)} ({size}, {size} fetched)\n",
         "  proven    blake3 ",
         "  rows      51 before, 50 after\n",
         f"  kept      {kept}\n",

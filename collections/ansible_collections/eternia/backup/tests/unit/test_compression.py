@@ -260,7 +260,7 @@ def test_what_is_not_whole_is_damaged(tmp_path, fate, known):
 def test_a_frame_that_says_it_gets_huge_is_given_no_memory(tmp_path):
     file, manifest = manifest_of(tmp_path, bytes(PART) + b"x")
     lying = replace(manifest, content=replace(manifest.content, bytes=PART - 5))
-    with pytest.raises(DamagedError, match="not what its manifest says"):
+    with pytest.raises(DamagedError, match="not what the manifest says"):
         compression.decode(file, tmp_path / "again", lying)
     unknown = replace(lying, stored=replace(lying.stored, frames=()))
     with pytest.raises(DamagedError, match="holds more than the"):

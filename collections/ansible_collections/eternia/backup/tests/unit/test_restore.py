@@ -766,9 +766,10 @@ def test_a_download_that_is_cut(tmp_path, s3_settings, object_store, cut_downloa
     with pytest.raises(StoreError, match=rf"{FIRST}"):
         run(replace(config, cloud=replace(s3_settings, endpoint_url=endpoint)), FIRST)
     assert config.database_path.read_bytes() == before
-    assert os.listdir(config.database_path.parent) == ["eternia.db"]
+    assert sorted(os.listdir(config.database_path.parent)) == [".eternia.db.restore", "eternia.db"]
     run(config, FIRST)
     assert rows(config.database_path) == 1500
+    assert os.listdir(config.database_path.parent) == ["eternia.db"]
 
 
 def change_manifest(**changes):

@@ -99,7 +99,7 @@ def _done(outcome: Outcome, *, again: str, told: Iterable[str]) -> Iterator[str]
         yield f"UNCHANGED: {outcome.target} has the content of {outcome.name} already"
     else:
         yield f"RESTORED: {outcome.target} is {outcome.name} now"
-        yield f"  from      {outcome.location} ({size(outcome.bytes)})"
+        yield f"  from      {outcome.location} ({size(outcome.bytes)}, {size(outcome.bytes_fetched)} fetched)"
         yield f"  proven    {_proof(outcome)}"
         yield from _counted(outcome, "before", "after", there=outcome.safety is not None)
         yield f"  kept      {outcome.safety or 'nothing was there'}"

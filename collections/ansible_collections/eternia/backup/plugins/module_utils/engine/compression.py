@@ -13,14 +13,14 @@ import functools
 import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from . import digest, files
 from .errors import DamagedError, StoreError
 from .manifest import Content, Manifest, Parts, Stored
-from .parts import Part, in_order, in_parallel, part_bytes
+from .parts import Part, in_a_row, in_order, in_parallel, part_at, part_bytes
 
 SUFFIX = "zst"
 # What `zstd` does when it is not told otherwise.
@@ -95,17 +95,18 @@ def _frame(raw: bytes, path: Path) -> bytes:
     return frame
 
 
-def decode(encoded: Path, plain: Path, manifest: Manifest | None) -> None:
-    """Make a compressed file plain again, in the new file `plain`; no larger than its manifest says, if it has one.
+def decode(encoded: Path, plain: Path, manifest: Manifest | None, there: Collection[int] | None = None) -> None:
+    """Make a compressed file plain again, in `plain`; no larger than its manifest says, if it has one.
 
+    With the parts of it that are `there` already, counted from 0, the file is there too; without, it is new.
     Raises DamagedError where it is no zstd, or not whole; StoreError where the library is missing; OSError.
     """
     zstd = require()
-    descriptor = files.make(plain, access=os.O_RDWR)
+    descriptor = files.make(plain, access=os.O_RDWR, is_new=there is None)
     try:
         with encoded.open("rb") as source:
             if manifest is not None and manifest.stored.frames:
-                _decode_frames(source.fileno(), descriptor, manifest)
+                _decode_frames(source.fileno(), descriptor, manifest, there or ())
             else:
                 most = None if manifest is None else manifest.content.bytes
                 _decode_stream(zstd.ZstdDecompressor().stream_reader(source, read_across_frames=True), descriptor, most)
@@ -115,27 +116,28 @@ def decode(encoded: Path, plain: Path, manifest: Manifest | None) -> None:
         os.close(descriptor)
 
 
-def _decode_frames(source: int, target: int, manifest: Manifest) -> None:
-    zstd, frames = require(), _starts(manifest.stored.frames)
-    parts = manifest.content.parts.bytes
-    os.ftruncate(target, manifest.content.bytes)
+def _decode_frames(source: int, target: int, manifest: Manifest, there: Collection[int]) -> None:
+    content = manifest.content
+    os.ftruncate(target, content.bytes)
 
-    def work(part: Part) -> None:
-        most = min(parts, manifest.content.bytes - (part.number - 1) * parts)
-        frame = os.pread(source, part.bytes, part.start)
+    def work(frame: Part) -> None:
+        part = part_at(frame.number - 1, content.bytes, content.parts.bytes)
+        files.write_at(target, plain_part(source, frame, part.bytes), part.start)
+
+    in_parallel(work, (frame for frame in in_a_row(manifest.stored.frames) if frame.number - 1 not in there))
+
+
+def plain_part(source: int, frame: Part, size: int) -> bytes:
+    """The `size` bytes that a frame of an open file was made of. Raises DamagedError, StoreError, OSError."""
+    zstd, raw = require(), os.pread(source, frame.bytes, frame.start)
+    try:
         # It says itself how large it gets: no memory is given to one that says more than the manifest.
-        if zstd.frame_content_size(frame) != most:
-            raise DamagedError(f"frame {part.number} of {manifest.name} is not what its manifest says.")
-        files.write_at(target, zstd.ZstdDecompressor().decompress(frame), (part.number - 1) * parts)
-
-    in_parallel(work, frames)
-
-
-def _starts(frames: tuple[int, ...]) -> Iterator[Part]:
-    start = 0
-    for number, size in enumerate(frames, start=1):
-        yield Part(number, start, size)
-        start += size
+        plain: bytes = zstd.ZstdDecompressor().decompress(raw) if zstd.frame_content_size(raw) == size else b""
+    except zstd.ZstdError as exc:
+        raise DamagedError(f"frame {frame.number} cannot be made plain: {exc}.") from exc
+    if len(plain) != size:
+        raise DamagedError(f"frame {frame.number} is not what the manifest says.")
+    return plain
 
 
 def _decode_stream(reader: Any, target: int, most: int | None) -> None:

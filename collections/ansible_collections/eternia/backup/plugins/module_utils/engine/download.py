@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from . import choice, digest, fetch, files, lock, log, manifest, selection, staging
+from . import choice, digest, fetch, files, lock, log, manifest, nearby, selection, staging
 from .clock import Clock
 from .config import Config
 from .eligibility import Chosen
@@ -55,12 +55,12 @@ def run(config: Config, wanted: str, *, directory: Path, clock: Clock, watch: Wa
         Request(wanted, allow_unverified=True, allow_foreign=True),
         found,
         outcome,
-        lambda chosen: _bring(chosen, directory.resolve(), level=config.verify, outcome=outcome, watch=watch),
+        lambda chosen: _bring(chosen, directory.resolve(), config, outcome=outcome, watch=watch),
     )
     return outcome
 
 
-def _bring(chosen: Chosen, directory: Path, *, level: str, outcome: Outcome, watch: Watch) -> None:
+def _bring(chosen: Chosen, directory: Path, config: Config, *, outcome: Outcome, watch: Watch) -> None:
     # What is compressed is brought as it was before: nobody needs a tool for it.
     name = replace(required(chosen.candidate.title), encoding=())
     place = Target(name.kind, directory / str(name))
@@ -69,7 +69,7 @@ def _bring(chosen: Chosen, directory: Path, *, level: str, outcome: Outcome, wat
         try:
             known = None if chosen.manifest is None else chosen.manifest.as_plain
             if known is None or not _is_there(known, place):
-                _fetch(chosen, place, level=level, outcome=outcome, watch=watch)
+                _fetch(chosen, place, config, outcome=outcome, watch=watch)
             else:
                 outcome.unchanged = True
                 staging.prepare(place)
@@ -80,8 +80,9 @@ def _bring(chosen: Chosen, directory: Path, *, level: str, outcome: Outcome, wat
                 "directory with --to."
             ) from exc
         finally:
-            with suppress(OSError):
-                staging.discard(place)
+            if not outcome.cut_off:
+                with suppress(OSError):
+                    staging.discard(place)
 
 
 def _describe(outcome: Outcome, chosen: Chosen, place: Target) -> None:
@@ -90,9 +91,16 @@ def _describe(outcome: Outcome, chosen: Chosen, place: Target) -> None:
     outcome.store, outcome.location, outcome.bytes = store.name, store.location(copy.name), copy.bytes or 0
 
 
-def _fetch(chosen: Chosen, place: Target, *, level: str, outcome: Outcome, watch: Watch) -> None:
+def _fetch(chosen: Chosen, place: Target, config: Config, *, outcome: Outcome, watch: Watch) -> None:
     with watch(outcome.bytes) as progress:
-        staged = fetch.bring(chosen, place, level=level, outcome=outcome, progress=progress)
+        staged = fetch.bring(
+            chosen,
+            place,
+            level=config.verify,
+            outcome=outcome,
+            progress=progress,
+            nearby=nearby.candidates(config, place, chosen),
+        )
     outcome.store, outcome.location, outcome.bytes = staged.store, staged.location, staged.content.bytes
     outcome.manifest = staged.manifest
     outcome.unchanged = _holds(place.path, staged.content.digest)

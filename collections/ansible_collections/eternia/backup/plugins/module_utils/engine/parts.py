@@ -42,10 +42,36 @@ def part_bytes(size: int) -> int:
     return part
 
 
-def split(size: int, *, least: int = SMALLEST) -> list[Part]:
+def split(size: int, *, least: int = 0) -> list[Part]:
     """All parts of a file of `size` bytes, none but the last below `least`; an empty one has one, empty part."""
     step = max(part_bytes(size), least)
-    return [Part(n, start, min(step, size - start)) for n, start in enumerate(range(0, size or 1, step), start=1)]
+    return [part_at(place, size, step) for place in range(-(-size // step) or 1)]
+
+
+def part_at(place: int, size: int, step: int) -> Part:
+    """One of the parts, counted from 0, of a file of `size` bytes that is cut after each `step` bytes."""
+    start = min(place * step, size)
+    return Part(place + 1, start, min(step, size - start))
+
+
+def in_a_row(sizes: Iterable[int]) -> Iterator[Part]:
+    """Parts of these sizes in bytes, one behind the other."""
+    start = 0
+    for number, size in enumerate(sizes, start=1):
+        yield Part(number, start, size)
+        start += size
+
+
+def joined(parts: Iterable[Part], most: int) -> list[Part]:
+    """The same bytes in fewer parts: those that lie behind each other as one, none of several above `most` bytes."""
+    found: list[Part] = []
+    for part in parts:
+        last = found[-1] if found else Part(0, 0, 0)
+        if last.start + last.bytes == part.start and last.bytes and last.bytes + part.bytes <= most:
+            found[-1] = Part(last.number, last.start, last.bytes + part.bytes)
+        else:
+            found.append(Part(len(found) + 1, part.start, part.bytes))
+    return found
 
 
 def in_parallel(work: Callable[[Part], T], parts: Iterable[Part]) -> list[T]:

@@ -35,9 +35,12 @@ class Request:
 class Outcome:
     """What a restore did, or would do. Sizes are in bytes, times in seconds.
 
-    `name` is the backup's name, or the path of a file that has none; `location` is where it came from. `before` and
-    `after` are facts of the target, None where it was missing or could not be read. `safety` is the path of the safety
-    backup, None where there was nothing to keep. `steps` are the steps in their order.
+    `name` is the backup's name, or the path of a file that has none; `location` is where it came from, `bytes_fetched`
+    how much of it: the rest was on the host already. After a fetch that was `cut_off`, what came of it is left for the
+    next run.
+
+    `before` and `after` are facts of the target, None where it was missing or could not be read. `safety` is the path
+    of the safety backup, None where there was nothing to keep. `steps` are the steps in their order.
     """
 
     name: str = ""
@@ -48,10 +51,12 @@ class Outcome:
     created_at: str | None = None
     bytes: int = 0
     bytes_to_fetch: int = 0
+    bytes_fetched: int = 0
     space_needed: int = 0
     space_free: int = 0
     unchanged: bool = False
     staged: bool = False
+    cut_off: bool = False
     manifest: Manifest | None = None
     before: Mapping[str, Any] | None = None
     after: Mapping[str, Any] | None = None

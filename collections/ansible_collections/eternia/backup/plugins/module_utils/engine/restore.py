@@ -24,6 +24,7 @@ from . import (
     lock,
     log,
     mounts,
+    nearby,
     placing,
     safety,
     selection,
@@ -140,7 +141,7 @@ def _begun(config: Config, request: Request, clock: Clock) -> Iterator[tuple[_At
             outcome.staged = staging.find(attempt.target, request.backup) is not None
             raise
         finally:
-            if not outcome.staged:
+            if not (outcome.staged or outcome.cut_off):
                 with suppress(OSError):
                     swap.discard(attempt.target)
 
@@ -191,14 +192,18 @@ class _Attempt:
         """Fetch and prove: the first candidate, or where the request may fall back the first that is whole."""
         if self._staged is not None:
             return self._staged
-        staging.prepare(self.target)
         return choice.first_whole(
             self._config,
             self._request,
             self._selection,
             self._outcome,
             lambda chosen: fetch.bring(
-                chosen, self.target, level=self._config.verify, outcome=self._outcome, progress=progress
+                chosen,
+                self.target,
+                level=self._config.verify,
+                outcome=self._outcome,
+                progress=progress,
+                nearby=nearby.candidates(self._config, self.target, chosen),
             ),
         )
 

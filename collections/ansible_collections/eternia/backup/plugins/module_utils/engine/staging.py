@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+import stat
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,15 +44,40 @@ class Staged:
     manifest: Manifest | None
 
 
-def prepare(target: Target) -> None:
-    """An empty staging directory beside the target, mode 0700. Only for the holder of the target's lock."""
+def prepare(target: Target, *, keep: Collection[str] = ()) -> int:
+    """An empty staging directory beside the target, mode 0700. Only for the holder of the target's lock.
+
+    Files with names to `keep`, which a fetch left that was cut off, stay: how many bytes of the disk they have.
+    """
     try:
-        discard(target)
-        files.make_private_dir(target.staging)
+        if not (keep and _is_private(target)):
+            discard(target)
+            files.make_private_dir(target.staging)
+            return 0
+        kept = 0
+        for path in target.staging.iterdir():
+            facts = path.lstat()
+            # One that has another name is somebody's file already.
+            if path.name in keep and stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1:
+                kept += facts.st_blocks * 512
+            elif stat.S_ISDIR(facts.st_mode):
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        return kept
     except OSError as exc:
         raise TargetError(
             f"{target.staging} cannot be prepared: {files.reason(exc)}. Correct the rights on {target.staging.parent}."
         ) from exc
+
+
+def _is_private(target: Target) -> bool:
+    """Whether the staging that is there is as `prepare` makes it: what anybody else can put there proves nothing."""
+    with suppress(FileNotFoundError):
+        facts, above = target.staging.lstat(), target.staging.parent.stat()
+        owners = {os.geteuid(), above.st_uid} if os.geteuid() == 0 else {os.geteuid()}
+        return stat.S_ISDIR(facts.st_mode) and facts.st_uid in owners and facts.st_mode & 0o077 == 0
+    return False
 
 
 def take(target: Target) -> None:

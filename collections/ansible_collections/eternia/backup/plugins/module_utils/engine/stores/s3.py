@@ -16,6 +16,7 @@ from ..errors import DamagedError, NameTakenError, NotFoundError, StoreError
 from ..files import Progress
 from ..manifest import Manifest, Transfer, from_json
 from ..names import DRILLED_SUFFIX, MANIFEST_SUFFIX, SIDECAR_SUFFIXES, BackupName
+from ..parts import Part
 from . import s3_delta, s3_download, s3_open
 from .base import CLAIM, S3, Copy, Owner, group
 from .s3_claim import Claim
@@ -38,6 +39,7 @@ class S3Store:
 
     name = S3
     at_once = _AT_ONCE
+    is_near = False
 
     def __init__(self, settings: S3Settings) -> None:
         self._settings = settings
@@ -73,11 +75,11 @@ class S3Store:
                 raise
             raise NotFoundError(f"{self.location(name)} does not exist. Choose another backup.") from exc
 
-    def fetch(self, copy: Copy, target: Path, progress: Progress) -> None:
+    def fetch(self, copy: Copy, target: Path, progress: Progress, ranges: Sequence[Part] | None = None) -> None:
         head = self._head(str(copy.name))
         if head is None:
             raise NotFoundError(f"{self.location(copy.name)} does not exist. Choose another backup.")
-        s3_download.fetch(self._client, self._key(copy.name), head, target, progress)
+        s3_download.fetch(self._client, self._key(copy.name), head, target, progress, ranges)
 
     def claim(self, owner: Owner) -> bool:
         """Make the prefix the owner's, or see that it is, and find out whether the store keeps create-only.

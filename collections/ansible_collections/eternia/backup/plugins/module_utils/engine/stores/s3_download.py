@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from .. import files
 from ..errors import StoreError
 from ..files import Progress
-from ..parts import PARALLEL, Part, in_parallel, split
+from ..parts import PARALLEL, Part, in_parallel, joined, split
 from .s3_client import S3Client
 
 _CHUNK = 1024 * 1024
@@ -20,10 +21,17 @@ _CHUNK = 1024 * 1024
 _RANGE = 64 * 1024 * 1024
 
 
-def fetch(client: S3Client, key: str, head: dict[str, Any], target: Path, progress: Progress) -> None:
-    """Bring the object that `head` describes to the new file `target`. Raises StoreError, OSError."""
+def fetch(
+    client: S3Client, key: str, head: dict[str, Any], target: Path, progress: Progress, ranges: Sequence[Part] | None
+) -> None:
+    """Bring the object that `head` describes to the new file `target`, or those `ranges` into one that is there.
+
+    Raises StoreError, OSError.
+    """
     size = head["ContentLength"]
-    descriptor = files.make(target, access=os.O_RDWR)
+    most = min(_RANGE, size // PARALLEL)
+    wanted = split(size, least=most) if ranges is None else joined(ranges, most)
+    descriptor = files.make(target, access=os.O_RDWR, is_new=ranges is None)
     try:
         # Ranges arrive in no order; the file has its size from the start.
         os.ftruncate(descriptor, size)
@@ -31,7 +39,7 @@ def fetch(client: S3Client, key: str, head: dict[str, Any], target: Path, progre
         def fetch_part(part: Part) -> None:
             _fetch_part(client, key, head["ETag"], part, descriptor, progress)
 
-        in_parallel(fetch_part, [part for part in split(size, least=min(_RANGE, size // PARALLEL)) if part.bytes])
+        in_parallel(fetch_part, [part for part in wanted if part.bytes])
     finally:
         os.close(descriptor)
 
