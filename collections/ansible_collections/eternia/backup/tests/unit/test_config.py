@@ -96,6 +96,7 @@ def test_every_optional_key():
                 kms_key_id="alias/backups",
                 checksum="sha256",
                 credentials_file="/etc/eternia-backup/credentials",
+                limit_rate="2 MiB",
             ),
         }
     )
@@ -111,6 +112,7 @@ def test_every_optional_key():
         kms_key_id="alias/backups",
         checksum="sha256",
         credentials_file=Path("/etc/eternia-backup/credentials"),
+        limit_rate=2 << 20,
     )
     assert config.storage_mount == Path("/backups")
     assert config.report == Report(
@@ -146,6 +148,20 @@ def test_keep_rules_alone_switch_the_default_age_off(block, days):
 )
 def test_a_backup_is_stale_after_one_and_a_half_periods(frequency, hours):
     assert parsed({"frequency": frequency}).max_age == hours * 3600
+
+
+@pytest.mark.parametrize(
+    ("rate", "bytes_a_second"), [("500kB", 500_000), ("10 MB", 10_000_000), ("64KiB", 65_536), (64_000, 64_000)]
+)
+def test_how_fast_bytes_may_go(rate, bytes_a_second):
+    assert parsed(cloud(limit_rate=rate)).cloud.limit_rate == bytes_a_second
+
+
+@pytest.mark.parametrize("rate", ["fast", "10Mbit", "10mb", "1.5MB", "63kB", 0, -1, True, "-5MB", "", ["10MB"]])
+def test_a_rate_that_is_none(rate):
+    message = r"cloud_backup\.limit_rate is .*; it must be bytes a second such as 500kB"
+    with pytest.raises(ConfigError, match=message):
+        parsed(cloud(limit_rate=rate))
 
 
 def test_a_switched_off_cloud_is_checked_all_the_same():

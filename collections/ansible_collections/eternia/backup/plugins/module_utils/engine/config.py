@@ -32,7 +32,7 @@ _KEYS = (
 )
 _CLOUD_KEYS = (
     *("enabled", "provider", "bucket", "region", "prefix", "endpoint_url"),
-    *("storage_class", "sse", "kms_key_id", "checksum", "credentials_file"),
+    *("storage_class", "sse", "kms_key_id", "checksum", "credentials_file", "limit_rate"),
 )
 _REPORT_KEYS = ("log_file", "metrics_file", "ping_url", "failure_command", "failure_webhook")
 _KEEP_RULES = ("keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly")
@@ -153,6 +153,7 @@ def _cloud(reader: Reader, environment: str, base_dir: str | None) -> S3Settings
         kms_key_id=reader.text("kms_key_id", "the name of a key"),
         checksum=reader.choice("checksum", ("auto", "crc64nvme", "sha256", "md5"), "auto"),
         credentials_file=reader.optional_path("credentials_file", base_dir),
+        limit_rate=reader.rate("limit_rate"),
     )
     if settings.kms_key_id and settings.sse != "aws:kms":
         raise ConfigError("backup.cloud_backup.kms_key_id is given, and sse is not aws:kms. Set sse to aws:kms.")

@@ -10,8 +10,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from . import units
 from .errors import ConfigError, without_secrets
 
+# Slower than that, stores give up on who talks to them.
+_LEAST_RATE = 64_000
 _URL = r"(?a:https?://[^/?#@\s]+(?:[/?][!-~]*)?)"
 
 
@@ -53,6 +56,19 @@ class Reader:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise self._wrong(key, value, f"a whole number, {least} or more")
         return value
+
+    def rate(self, key: str) -> int | None:
+        """Bytes a second; None where there is no limit."""
+        value = self._take(key)
+        if value is None:
+            return None
+        try:
+            found = value if isinstance(value, int) and not isinstance(value, bool) else units.of_bytes(str(value))
+        except ValueError:
+            found = 0
+        if found < _LEAST_RATE:
+            raise self._wrong(key, value, "bytes a second such as 500kB, 10MB or 10MiB, without quotes 64000 or more")
+        return found
 
     def choice(self, key: str, allowed: tuple[str, ...], default: Any) -> Any:
         value = self._take(key, default)

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from .errors import ConfigError
 
+_BYTES = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -23,6 +24,14 @@ def size(count: int | None) -> str:
     while amount >= 999.95 and len(units) > 1:
         amount, _smaller = amount / 1000, units.pop()
     return f"{amount:.1f} {units[-1]}"
+
+
+def of_bytes(text: str) -> int:
+    """The bytes of a size as somebody writes it: `500kB`, `10 MB`, `1GiB`. Raises ValueError."""
+    match = re.fullmatch(r"(\d{1,9}) ?(kB|MB|GB|KiB|MiB|GiB)", text, re.ASCII)
+    if match is None:
+        raise ValueError(f"{text!r} is no size")
+    return int(match[1]) * _BYTES[match[2]]
 
 
 def age(seconds: float) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import StoreError, without_secrets
+from .s3_pace import Pace, hear_of_sending
 
 # The first with full-object CRC64NVME and with create-only multipart uploads.
 OLDEST_BOTO3 = (1, 36)
@@ -32,7 +33,8 @@ class S3Settings:
 
     `prefix` has no slash at either end and may hold some. `checksum` is auto, crc64nvme, sha256 or md5, `sse` AES256 or
     aws:kms. `credentials_file` has the format of AWS's shared credentials, profile `default`; where it is given it is
-    the only source of credentials, otherwise they come from boto3's ordinary chain.
+    the only source of credentials, otherwise they come from boto3's ordinary chain. `limit_rate` is in bytes a second,
+    all connections together.
     """
 
     bucket: str
@@ -44,6 +46,7 @@ class S3Settings:
     kms_key_id: str | None = None
     checksum: str = "auto"
     credentials_file: Path | None = None
+    limit_rate: int | None = None
 
 
 class S3Error(StoreError):
@@ -144,6 +147,7 @@ class S3Client:
 
     def __init__(self, settings: S3Settings) -> None:
         self.settings = settings
+        self.pace = Pace(settings.limit_rate)
         # AWS's own variables, which boto3 obeys: an endpoint that comes from them is no more AWS than a configured one.
         self._endpoint = (
             settings.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
@@ -199,9 +203,11 @@ class S3Client:
         from botocore.exceptions import BotoCoreError
 
         try:
-            return _connect(self.settings, self._endpoint)
+            client = _connect(self.settings, self._endpoint)
         except (BotoCoreError, ValueError) as exc:
             raise self._unanswered("", "The S3 client cannot be made", exc) from exc
+        hear_of_sending(client)
+        return client
 
     @contextmanager
     def _translated(self, operation: str, key: str) -> Iterator[Any]:
@@ -268,7 +274,8 @@ class _Body(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         with self._client._translated("get_object", self._key):
-            data: bytes = self._body.read(len(buffer))
+            data: bytes = self._body.read(min(len(buffer), self._client.pace.most))
+        self._client.pace.keep(len(data))
         buffer[: len(data)] = data
         return len(data)
 

@@ -29,6 +29,7 @@ from ..parts import Part, in_parallel
 from . import s3_open
 from .s3_client import S3Client, S3Error
 from .s3_delta import Base, travelling
+from .s3_pace import Pace
 
 _CHUNK = 1024 * 1024
 
@@ -150,7 +151,12 @@ def _send_whole(upload: Upload, fd: int, rung: Rung, part: Part) -> None:
     # Before the answer, which may be lost.
     upload.tally.sent += part.bytes
     upload.client.call(
-        "put_object", upload.key, Body=_Range(fd, part), IfNoneMatch="*", **{rung.parameter: checksum}, **upload.options
+        "put_object",
+        upload.key,
+        Body=_Range(fd, part, upload.client.pace),
+        IfNoneMatch="*",
+        **{rung.parameter: checksum},
+        **upload.options,
     )
 
 
@@ -175,7 +181,12 @@ def _send_parts(upload: Upload, fd: int, rung: Rung, parts: list[Part]) -> None:
             return {"PartNumber": part.number, "ETag": etag}
         checksum = {rung.parameter: checksum_of(part)}
         sent = upload.client.call(
-            "upload_part", upload.key, PartNumber=part.number, Body=_Range(fd, part), **checksum, **open_upload
+            "upload_part",
+            upload.key,
+            PartNumber=part.number,
+            Body=_Range(fd, part, upload.client.pace),
+            **checksum,
+            **open_upload,
         )
         with counting:
             upload.tally.sent += part.bytes
@@ -253,10 +264,14 @@ def _changed(upload: Upload, difference: str) -> StoreError:
 
 
 class _Range(io.RawIOBase):
-    """One part of the file, as a file. Threads share the descriptor, since each read names its place."""
+    """One part of the file, as a file. Threads share the descriptor, since each read names its place.
 
-    def __init__(self, fd: int, part: Part) -> None:
-        self._fd, self._part, self._at = fd, part, 0
+    While it is `paced`, it is read no faster than it may be sent.
+    """
+
+    def __init__(self, fd: int, part: Part, pace: Pace | None = None) -> None:
+        self._fd, self._part, self._at, self._pace = fd, part, 0, pace
+        self.paced = False
 
     def readable(self) -> bool:
         return True
@@ -279,4 +294,6 @@ class _Range(io.RawIOBase):
             raise OSError("the file became shorter while it was being sent")
         buffer[: len(data)] = data
         self._at += len(data)
+        if self.paced and self._pace is not None:
+            self._pace.keep(len(data))
         return len(data)

@@ -1,0 +1,73 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`cloud_backup.limit_rate`: what goes to S3 and comes from there keeps to it, and what is only read does not."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, restore
+from ansible_collections.eternia.backup.plugins.module_utils.engine.recovery import Request
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_pace import Pace
+from ansible_collections.eternia.backup.tests.unit.builders import clock, configuration, database
+
+RATE = 1_000_000
+
+
+@contextmanager
+def taking(least, most):
+    started = time.monotonic()
+    yield
+    assert least <= time.monotonic() - started <= most
+
+
+def test_many_threads_keep_one_pace():
+    pace = Pace(RATE)
+
+    def go():
+        for _turn in range(50):
+            pace.keep(5_000)
+
+    threads = [threading.Thread(target=go) for _thread in range(4)]
+    with taking(0.95, 1.6):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
+def test_a_rest_is_no_credit():
+    pace = Pace(RATE)
+    pace.keep(1000)
+    time.sleep(0.5)
+    with taking(0.45, 1):
+        pace.keep(500_000)
+
+
+def test_without_a_limit_nobody_waits():
+    with taking(0, 0.2):
+        Pace(None).keep(1 << 40)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_backup_and_a_restore_keep_to_it(tmp_path, s3_settings, object_store, monkeypatch, tls):
+    config = replace(configuration(tmp_path), cloud=replace(s3_settings, limit_rate=RATE))
+    if tls:
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(object_store.authority))
+        config = replace(config, cloud=replace(config.cloud, endpoint_url=object_store.tls_endpoint))
+    database(config.database_path, rows=5000)
+    seconds = os.path.getsize(config.database_path) / RATE
+    assert 2 < seconds < 4
+    # To be signed, it is read once more before it is sent: that takes no time of the line.
+    with taking(seconds * 0.95, seconds * 1.3 + 1):
+        backup.run(config, clock=clock(0))
+    for path in (config.database_path, *config.storage_path.glob("eternia_backup_2*")):
+        path.unlink()
+    with taking(seconds * 0.95, seconds * 1.3 + 1):
+        assert restore.run(config, Request(), clock=clock(1)).store == "s3"
