@@ -209,6 +209,9 @@ def run(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcom
                 raise S3Error(f"{outcome.path} is valid on the disk, but S3 has not got everything. {exc}") from exc
             finally:
                 outcome.create_only = remote.create_only
+            if newest is None and taken.way != "reflink":
+                with timed(outcome.steps, "store"):
+                    attempt.share(manifest, staging)
     return outcome
 
 
@@ -332,6 +335,21 @@ class _Attempt:
             self.outcome.warn(str(exc))
             return None
         return newest
+
+    def share(self, manifest: Manifest, staging: Path) -> None:
+        """One file on the disk for this backup and the one before it, where both hold the same bytes.
+
+        Only once both lie in S3, too: a bit that flips on the disk must not take all that there is of them. And only
+        with what was proven a moment ago.
+        """
+        newest = self._newest
+        try:
+            if newest is None or self.local.manifest(newest.name).stored.digest != manifest.stored.digest:
+                return
+            verify.in_store(self.local, newest.copies[self.local.name], "full")
+            self.local.share(manifest.backup_name, newest.name, staging=staging)
+        except (DamagedError, StoreError) as exc:
+            self.outcome.warn(str(exc))
 
     def free_name(self) -> BackupName:
         """The name of this second; where it is taken, of the next that is free."""

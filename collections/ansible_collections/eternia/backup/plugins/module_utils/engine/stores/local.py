@@ -85,6 +85,19 @@ class LocalStore:
                 "Free some space or correct the rights on storage_path, then run again."
             ) from exc
 
+    def share(self, name: BackupName, earlier: BackupName, *, staging: Path) -> None:
+        """Have a backup lie in the file of an earlier one that holds the same bytes. Raises StoreError."""
+        path = staging / str(name)
+        try:
+            os.link(self.path / str(earlier), path, follow_symlinks=False)
+            os.replace(path, self.path / str(name))
+            files.fsync_path(self.path)
+        except OSError as exc:
+            raise StoreError(
+                f"{self.location(name)} cannot share a file with {earlier}: {files.reason(exc)}. It is whole, and "
+                "takes a space of its own."
+            ) from exc
+
     def prove(self, copy: Copy) -> None:
         verify.read_back(self, copy)
 
