@@ -91,6 +91,10 @@ _CHANGED = (
     "the checksum was refused: the bytes that arrived are not those the manifest describes, so they changed on the "
     "disk after they were hashed, or on the way ({answer}). Nothing was stored. Verify the local copy, then run again"
 )
+_CANNOT = (
+    "the store does not know how to do that ({answer}). Backups need one with multipart uploads and conditional writes "
+    "(If-None-Match)"
+)
 _FULL = "the store is full or over its quota ({answer}). Make room there, or shorten the retention, then run again"
 
 _ADVICE = {
@@ -115,6 +119,8 @@ _ADVICE = {
     "InvalidDigest": _CHANGED,
     "XAmzContentSHA256Mismatch": _CHANGED,
     "XAmzContentChecksumMismatch": _CHANGED,
+    "NotImplemented": _CANNOT,
+    "XNotImplemented": _CANNOT,
     "QuotaExceeded": _FULL,
     "InsufficientStorage": _FULL,
     "XMinioStorageFull": _FULL,
