@@ -203,7 +203,8 @@ class S3Store:
 
         def request() -> None:
             self._see_it_free(name)
-            self._client.call("put_object", self._key(name), Body=body, IfNoneMatch="*", **self._encryption)
+            proof = self._client.proof(body)
+            self._client.call("put_object", self._key(name), Body=body, IfNoneMatch="*", **proof, **self._encryption)
 
         try:
             _again_after_conflict(request)
