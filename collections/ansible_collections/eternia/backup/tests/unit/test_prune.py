@@ -141,7 +141,7 @@ def test_a_removal_that_fails_says_how_far_it_came(config, monkeypatch):
 
     monkeypatch.setattr(Path, "unlink", refused)
     location = config.storage_path / NAMES[1]
-    message = rf"^{location} could not be removed: input/output error\. .* Removed before it: 1\.$"
+    message = rf"^{location} could not be removed: input/output error\. .* Removed all the same: 1\.$"
     with pytest.raises(prune.PruneFailedError, match=message) as failed:
         prune.run(config, now=NOW)
     assert removed(failed.value.outcome) == [("local", NAMES[0])]
@@ -171,7 +171,7 @@ def test_without_the_right_to_remove():
         for entry in (config.storage_path.parent, *config.storage_path.iterdir()):
             entry.chmod(0o777)
         config.storage_path.chmod(0o555)
-        message = r"not be removed: permission denied\. Correct the rights on .* Removed before it: 0\.$"
+        message = r"not be removed: permission denied\. Correct the rights on .* Removed all the same: 0\.$"
         with unprivileged(), pytest.raises(prune.PruneFailedError, match=message) as failed:
             prune.run(config, now=NOW)
         assert removed(failed.value.outcome) == []
@@ -353,7 +353,7 @@ def test_a_mark_goes_with_its_backup(both, object_store):
 
 def test_a_store_that_refuses_says_what_went_before_it(both, object_store, credentials_file):
     reading = replace(both, cloud=replace(both.cloud, credentials_file=credentials_file(object_store.reader)))
-    message = r"^Deleting s3://.*: access denied .* Removed before it: 4\.$"
+    message = r"^Deleting s3://.*: access denied .* Removed all the same: 4\.$"
     with pytest.raises(prune.PruneFailedError, match=message) as failed:
         prune.run(reading, now=NOW)
     assert removed(failed.value.outcome) == [("local", name) for name in NAMES]

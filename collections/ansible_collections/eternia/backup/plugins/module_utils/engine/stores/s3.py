@@ -21,6 +21,7 @@ from .base import CLAIM, S3, Copy, Owner, group
 from .s3_claim import Claim
 from .s3_client import S3Client, S3Error, S3Settings
 from .s3_upload import CRC64NVME, Rung, Upload, ladder, send
+from .s3_versions import Versions
 
 T = TypeVar("T")
 
@@ -47,6 +48,7 @@ class S3Store:
         self._options = {**self._encryption, **_without_none(StorageClass=settings.storage_class)}
         self.create_only: bool | None = None
         self._checks: bool | None = None
+        self.versions = Versions(self._client, self._key(""))
         self._claim = Claim(self.location(CLAIM), self._client.location(settings.prefix))
 
     def location(self, name: BackupName | str) -> str:

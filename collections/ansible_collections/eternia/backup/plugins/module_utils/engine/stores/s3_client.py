@@ -34,7 +34,8 @@ class S3Settings:
 
     `prefix` has no slash at either end and may hold some. `checksum` is auto, crc64nvme, sha256 or md5, `sse` AES256 or
     aws:kms. `credentials_file` has the format of AWS's shared credentials, profile `default`; where it is given it is
-    the only source of credentials, otherwise they come from boto3's ordinary chain.
+    the only source of credentials, otherwise they come from boto3's ordinary chain. With `remove_versions` nothing of
+    what retention removes stays in a bucket that keeps versions.
     """
 
     bucket: str
@@ -42,6 +43,7 @@ class S3Settings:
     region: str | None = None
     endpoint_url: str | None = None
     storage_class: str | None = None
+    remove_versions: bool = False
     sse: str | None = None
     kms_key_id: str | None = None
     checksum: str = "auto"
@@ -71,7 +73,9 @@ _OPERATIONS = {
     "list_parts": ("Listing the parts of", "s3:ListMultipartUploadParts"),
     "abort_multipart_upload": ("Giving up the upload of", "s3:AbortMultipartUpload"),
     "delete_object": ("Deleting", "s3:DeleteObject"),
-    "delete_objects": ("Deleting", "s3:DeleteObject"),
+    "delete_objects": ("Deleting", "s3:DeleteObject (and s3:DeleteObjectVersion, for old versions)"),
+    "get_bucket_versioning": ("Asking for versions of", "s3:GetBucketVersioning"),
+    "list_object_versions": ("Listing the versions of", "s3:ListBucketVersions"),
 }
 
 # An answer to HEAD has no body, so botocore has only the status to name it by.
