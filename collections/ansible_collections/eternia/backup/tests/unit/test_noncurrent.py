@@ -22,6 +22,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine import (
     prune,
     status,
 )
+from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import StoreError
 from ansible_collections.eternia.backup.plugins.module_utils.engine.health import Level
 from ansible_collections.eternia.backup.plugins.module_utils.engine.names import parse
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Store
@@ -317,6 +318,30 @@ def test_what_the_store_does_not_tell_is_unknown_and_fails_nothing(config, monke
     else:
         # Whoever may list them, and remove them, need not be told whether they are kept.
         assert (thorough.warnings, thorough.noncurrent.removed) == ([], 6)
+
+
+def test_a_newest_backup_that_cannot_be_read_is_a_warning_and_nothing_goes(config, look, monkeypatch):
+    prune.run(config, now=NOW)
+    before = look(config)
+
+    def away(*_):
+        raise StoreError("S3 is away.")
+
+    monkeypatch.setattr(S3Store, "prove", away)
+    outcome = prune.run(removing(config), now=NOW)
+    assert outcome.warnings == ["Old versions were not removed for good. S3 is away."]
+    assert look(config) == before
+
+
+def test_behind_a_newest_backup_that_has_rotted_the_one_before_stays(config, object_store, look):
+    prune.run(config, now=NOW)
+    key = f"{config.cloud.prefix}/{NAMES[3]}"
+    size = (config.storage_path / NAMES[3]).stat().st_size
+    object_store.client().put_object(Bucket=config.cloud.bucket, Key=key, Body=bytes(size))
+    outcome = prune.run(removing(config), now=NOW)
+    assert [NAMES[3] in one for one in outcome.warnings] == [True]
+    left = {name for name, what, _latest in look(config) if what == "version"}
+    assert left == {name for name, _what, _latest in kept(*NAMES[2:])}
 
 
 def test_a_bucket_without_versions_has_none_to_remove(tmp_path, s3_settings):

@@ -19,7 +19,10 @@ from pathlib import Path
 import pytest
 from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, claim, hold, prune, status
 from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import StoreError
+from ansible_collections.eternia.backup.plugins.module_utils.engine.names import parse
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.local import LocalStore
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Store
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_client import S3Client
 from ansible_collections.eternia.backup.tests.unit.builders import (
     NOON,
     SetClock,
@@ -358,6 +361,27 @@ def test_a_store_that_refuses_says_what_went_before_it(both, object_store, crede
         prune.run(reading, now=NOW)
     assert removed(failed.value.outcome) == [("local", name) for name in NAMES]
     assert removed(prune.run(both, now=NOW)) == [("s3", name) for name in NAMES]
+
+
+def test_one_that_is_refused_in_s3_keeps_no_other(both, monkeypatch):
+    """Some at a time go: of the first two one is locked, the third goes all the same."""
+    call = S3Client.call
+    locked = f"{both.cloud.prefix}/{NAMES[0]}.manifest.json"
+
+    def refusing(self, operation, key, **params):
+        if operation != "delete_objects":
+            return call(self, operation, key, **params)
+        wanted = params["Delete"]["Objects"]
+        call(self, operation, key, Delete={"Objects": [one for one in wanted if one["Key"] != locked], "Quiet": True})
+        refused = [one for one in wanted if one["Key"] == locked]
+        return {"Errors": [{**one, "Code": "AccessDenied", "Message": "Locked"} for one in refused]}
+
+    monkeypatch.setattr(S3Client, "call", refusing)
+    monkeypatch.setattr(S3Store, "at_once", 2)
+    with pytest.raises(prune.PruneFailedError, match=rf"^Deleting s3://.*{NAMES[0]}.*Locked.* same: 7\.$") as failed:
+        prune.run(both, now=NOW)
+    assert removed(failed.value.outcome)[4:] == [("s3", name) for name in NAMES[1:]]
+    assert [str(copy.name) for copy in S3Store(both.cloud).copies(parse(NAMES[0])) if copy.verified] == [NAMES[0]]
 
 
 def test_a_planned_backup_counts_as_if_it_were_there(config, s3_settings):

@@ -50,7 +50,7 @@ def told(versions: Versions, pruned: Iterable[Copy]) -> Noncurrent | None:
     if kept is False:
         return None
     found = Noncurrent(billed_bytes=sum(lost) if kept else None)
-    log.info(f"{found}. cloud_backup.remove_versions would remove it for good".capitalize())
+    log.info(f"Old versions: {found}. With cloud_backup.remove_versions they would go for good")
     return found
 
 
@@ -77,10 +77,11 @@ def _found(
     try:
         # Whoever removes sees for himself that what was removed is gone.
         behind = versions.behind(leaving=() if go_on else lost)
+        were = {name: as_it_was(name, left) for name, left in behind.items() if name not in lost}
+        names = {*lost, *judge([copy for copy in were.values() if copy.is_there])}
     except StoreError as exc:
         return _warned(Noncurrent(billed_bytes=None, warnings=(f"Old versions were not removed for good. {exc}",)))
-    were = {name: as_it_was(name, left) for name, left in behind.items() if name not in lost}
-    names = {*lost, *judge([copy for copy in were.values() if copy.is_there])}
+    # Of some there are markers alone, which keep nothing.
     names |= {name for name, copy in were.items() if not copy.is_there}
     going = [version for name in sorted(names & behind.keys()) for version in behind[name]]
     done, warnings = Removal(), []

@@ -10,8 +10,9 @@ import re
 import socket
 import struct
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from urllib.parse import urlsplit
 
 import pytest
@@ -21,6 +22,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine.names import
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.base import Owner
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Store
 from ansible_collections.eternia.backup.tests.unit.stores.test_s3_delta import backup, changed
+from ansible_collections.eternia.backup.tests.unit.web import connections
 from botocore.awsrequest import AWSResponse
 
 # As small as S3 takes them.
@@ -57,7 +59,6 @@ class Fault:
 def faulty(object_store):
     """Starts a proxy to the store between which and us one thing goes wrong."""
     there = urlsplit(object_store.endpoint)
-    listeners = []
 
     def reset(*ends):
         for end in ends:
@@ -66,7 +67,7 @@ def faulty(object_store):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
 
-    def serve(near, fault):
+    def serve(fault, near):
         far = socket.create_connection((there.hostname, there.port))
         spoiled = threading.Event()
 
@@ -94,23 +95,8 @@ def faulty(object_store):
                     break
         reset(near, far)
 
-    def start(fault):
-        listener = socket.create_server(("127.0.0.1", 0))
-        listeners.append(listener)
-
-        def accept():
-            with suppress(OSError):
-                while True:
-                    threading.Thread(target=serve, args=(listener.accept()[0], fault), daemon=True).start()
-
-        threading.Thread(target=accept, daemon=True).start()
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-    yield start
-    for listener in listeners:
-        # Closing alone does not wake accept().
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
+    with ExitStack() as opened:
+        yield lambda fault: opened.enter_context(connections(partial(serve, fault)))
 
 
 @pytest.fixture(scope="module")
