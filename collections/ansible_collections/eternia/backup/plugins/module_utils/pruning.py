@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .engine import prune
+    from .engine import noncurrent, prune
 
 
 def reported(outcome: prune.Outcome) -> dict[str, Any]:
@@ -16,13 +16,22 @@ def reported(outcome: prune.Outcome) -> dict[str, Any]:
     listed = sorted(verdict.location for verdict in outcome.verdicts)
     gone = {verdict.location for verdict in outcome.removed}
     return {
-        "changed": bool(outcome.removed),
+        "changed": outcome.changed,
         "kept": [_told(verdict) for verdict in outcome.verdicts if verdict.decision.keep],
         "removed": [_told(verdict) for verdict in outcome.removed],
+        "noncurrent": None if outcome.noncurrent is None else _versions(outcome.noncurrent),
         "diff": {
             "before": "".join(f"{location}\n" for location in listed),
             "after": "".join(f"{location}\n" for location in listed if location not in gone),
         },
+    }
+
+
+def _versions(found: noncurrent.Noncurrent) -> dict[str, Any]:
+    return {
+        "removed": found.removed,
+        "removed_bytes": found.removed_bytes,
+        "billed_bytes": found.billed_bytes,
     }
 
 

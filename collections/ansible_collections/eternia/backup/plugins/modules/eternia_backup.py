@@ -160,6 +160,10 @@ pruned:
           name: eternia_backup_20261022_220000.db
           location: /backups/eternia_backup_20261022_220000.db
           reasons: [older than 30 days and no keep rule wants it]
+    noncurrent:
+      description: What M(eternia.backup.eternia_prune) returns under this name.
+      type: dict
+      sample: null
 seconds:
   description: How long the backup took, in seconds; 0 in check mode.
   returned: success, and failure once a run has begun

@@ -158,6 +158,16 @@ stores:
         - V(null) where that is not known, because one of them could not be listed.
       type: int
       sample: 0
+    versioned:
+      description: Whether the bucket keeps versions; V(null) where that is not known, and for V(local).
+      type: bool
+      sample: true
+    noncurrent_bytes:
+      description:
+        - The size of the old versions of backups that a bucket keeps, and that are billed.
+        - V(null) where nobody counted them, which takes O(verify=full), and for V(local).
+      type: int
+      sample: null
 unlisted:
   description: The stores that could not be listed, each with the reason. What else is returned is about the others.
   returned: success

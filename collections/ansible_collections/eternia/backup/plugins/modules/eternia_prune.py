@@ -15,6 +15,8 @@ description:
   - Never removes the newest verified backup, anything while fewer than C(minimum_kept) verified ones exist, a name from
     the future, a pinned backup (one with a file C(NAME.pin) beside it), or a file whose name is not one of ours.
   - Removes nothing at all when the backup run before it failed or was cut off.
+  - In a bucket that keeps versions what is removed stays, and is billed. With C(cloud_backup.remove_versions) the
+    versions go too, also those of earlier runs, but never one of a backup that the policy would keep.
 extends_documentation_fragment:
   - eternia.backup.options
 attributes:
@@ -73,6 +75,26 @@ removed:
       name: eternia_backup_20261022_220000.db
       location: s3://eternia-backups/production/eternia_backup_20261022_220000.db
       reasons: [older than 30 days and no keep rule wants it]
+noncurrent:
+  description:
+    - What became of old versions, where the bucket keeps versions; V(null) where it keeps none, or nothing was removed.
+  returned: success, and failure once a removal has failed
+  type: dict
+  contains:
+    removed:
+      description: How many old versions were removed for good, or would be; with C(remove_versions) only.
+      type: int
+      sample: 0
+    removed_bytes:
+      description: Their size.
+      type: int
+      sample: 0
+    billed_bytes:
+      description:
+        - The size of what was removed and stays billed, because C(remove_versions) is not set, or the store keeps it.
+        - V(null) where the store does not tell whether it keeps versions.
+      type: int
+      sample: 1048576
 """
 
 from datetime import datetime, timezone

@@ -161,6 +161,27 @@ def s3_settings(
 
 
 @pytest.fixture(scope="session")
+def locked_bucket(object_store: ObjectStore) -> str:
+    """A bucket that keeps versions, and locks whatever is put there for a day."""
+    client, name = object_store.client(), f"{BUCKET}-locked"
+    client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
+    rule = {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 1}}
+    client.put_object_lock_configuration(
+        Bucket=name, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
+    )
+    return name
+
+
+@pytest.fixture(scope="session")
+def versioned_bucket(object_store: ObjectStore) -> str:
+    """A bucket that keeps versions, and locks none."""
+    client, name = object_store.client(), f"{BUCKET}-versioned"
+    client.create_bucket(Bucket=name)
+    client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    return name
+
+
+@pytest.fixture(scope="session")
 def prefixes() -> Iterator[str]:
     return (f"test/{number}" for number in itertools.count())
 

@@ -23,6 +23,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine import (
     digest,
     download,
     drill,
+    parts,
     restore,
 )
 from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import (
@@ -287,6 +288,36 @@ def test_a_damaged_one_is_passed_over_for_an_older_one(config):
     done = restore.run(config, Request(), clock=clock(2))
     assert done.name == "eternia_backup_20261122_120000.db.zst"
     assert query(config.database_path, ROWS) == [(50,)]
+
+
+@pytest.mark.parametrize("fate", ["flipped", "cut at a border"])
+@pytest.mark.parametrize("damaged", ["local", "s3"])
+def test_a_copy_with_a_frame_that_is_not_whole_gives_way_to_the_other(
+    tmp_path, config, s3_settings, object_store, monkeypatch, damaged, fate
+):
+    monkeypatch.setattr(parts, "SMALLEST", MIB)
+    monkeypatch.setitem(parts.split.__kwdefaults__, "least", MIB)
+    both = replace(config, cloud=s3_settings)
+    with closing(connect(config.database_path)) as application:
+        application.execute("INSERT INTO memories (description) VALUES (?)", [random.Random(1).randbytes(3 * MIB)])
+    taken = backup.run(both, clock=clock()).manifest
+    write(config)
+    here = config.storage_path / taken.name
+    whole, frames = here.read_bytes(), taken.stored.frames
+    assert len(frames) == 4
+    harm = {
+        "flipped": whole[: frames[0] + 100] + bytes([whole[frames[0] + 100] ^ 1]) + whole[frames[0] + 101 :],
+        "cut at a border": whole[: sum(frames[:3])],
+    }[fate]
+    key = f"{s3_settings.prefix}/{taken.name}"
+    if damaged == "local":
+        here.write_bytes(harm)
+    else:
+        object_store.client().put_object(Bucket=s3_settings.bucket, Key=key, Body=harm)
+    wanted = taken.name if damaged == "local" else f"s3://{s3_settings.bucket}/{key}"
+    done = restore.run(both, Request(wanted), clock=clock(1))
+    assert (done.name, done.store) == (taken.name, "s3" if damaged == "local" else "local")
+    assert query(config.database_path, ROWS) == [(51,)]
 
 
 def test_a_disk_that_is_full_leaves_nothing(config, monkeypatch):

@@ -55,6 +55,7 @@ KNOWN = {
     "kept": ("gauge", "store"),
     "kept_bytes": ("gauge", "store"),
     "kept_disk_bytes": ("gauge", "store"),
+    "noncurrent_bytes": ("gauge", "store"),
     "store_listed": ("gauge", "store"),
     "stores_missing": ("gauge", "store"),
     "append_only": ("gauge", "store"),
@@ -166,6 +167,7 @@ def test_a_host_where_all_is_well(both):
         ("append_only", "s3"): 1,
         # Whole pages are whole blocks.
         ("kept_disk_bytes", "local"): size,
+        ("noncurrent_bytes", "s3"): 0,
         **{(name, store): value for store in ("local", "s3") for name, value in every_store(size, noon).items()},
         **{("failures_total", kind): 0 for kind in KINDS},
     }

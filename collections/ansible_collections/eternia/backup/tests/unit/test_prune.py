@@ -19,7 +19,10 @@ from pathlib import Path
 import pytest
 from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, claim, hold, prune, status
 from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import StoreError
+from ansible_collections.eternia.backup.plugins.module_utils.engine.names import parse
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.local import LocalStore
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Store
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_client import S3Client
 from ansible_collections.eternia.backup.tests.unit.builders import (
     NOON,
     SetClock,
@@ -141,7 +144,7 @@ def test_a_removal_that_fails_says_how_far_it_came(config, monkeypatch):
 
     monkeypatch.setattr(Path, "unlink", refused)
     location = config.storage_path / NAMES[1]
-    message = rf"^{location} could not be removed: input/output error\. .* Removed before it: 1\.$"
+    message = rf"^{location} could not be removed: input/output error\. .* Removed all the same: 1\.$"
     with pytest.raises(prune.PruneFailedError, match=message) as failed:
         prune.run(config, now=NOW)
     assert removed(failed.value.outcome) == [("local", NAMES[0])]
@@ -171,7 +174,7 @@ def test_without_the_right_to_remove():
         for entry in (config.storage_path.parent, *config.storage_path.iterdir()):
             entry.chmod(0o777)
         config.storage_path.chmod(0o555)
-        message = r"not be removed: permission denied\. Correct the rights on .* Removed before it: 0\.$"
+        message = r"not be removed: permission denied\. Correct the rights on .* Removed all the same: 0\.$"
         with unprivileged(), pytest.raises(prune.PruneFailedError, match=message) as failed:
             prune.run(config, now=NOW)
         assert removed(failed.value.outcome) == []
@@ -353,11 +356,32 @@ def test_a_mark_goes_with_its_backup(both, object_store):
 
 def test_a_store_that_refuses_says_what_went_before_it(both, object_store, credentials_file):
     reading = replace(both, cloud=replace(both.cloud, credentials_file=credentials_file(object_store.reader)))
-    message = r"^Deleting s3://.*: access denied .* Removed before it: 4\.$"
+    message = r"^Deleting s3://.*: access denied .* Removed all the same: 4\.$"
     with pytest.raises(prune.PruneFailedError, match=message) as failed:
         prune.run(reading, now=NOW)
     assert removed(failed.value.outcome) == [("local", name) for name in NAMES]
     assert removed(prune.run(both, now=NOW)) == [("s3", name) for name in NAMES]
+
+
+def test_one_that_is_refused_in_s3_keeps_no_other(both, monkeypatch):
+    """Some at a time go: of the first two one is locked, the third goes all the same."""
+    call = S3Client.call
+    locked = f"{both.cloud.prefix}/{NAMES[0]}.manifest.json"
+
+    def refusing(self, operation, key, **params):
+        if operation != "delete_objects":
+            return call(self, operation, key, **params)
+        wanted = params["Delete"]["Objects"]
+        call(self, operation, key, Delete={"Objects": [one for one in wanted if one["Key"] != locked], "Quiet": True})
+        refused = [one for one in wanted if one["Key"] == locked]
+        return {"Errors": [{**one, "Code": "AccessDenied", "Message": "Locked"} for one in refused]}
+
+    monkeypatch.setattr(S3Client, "call", refusing)
+    monkeypatch.setattr(S3Store, "at_once", 2)
+    with pytest.raises(prune.PruneFailedError, match=rf"^Deleting s3://.*{NAMES[0]}.*Locked.* same: 7\.$") as failed:
+        prune.run(both, now=NOW)
+    assert removed(failed.value.outcome)[4:] == [("s3", name) for name in NAMES[1:]]
+    assert [str(copy.name) for copy in S3Store(both.cloud).copies(parse(NAMES[0])) if copy.verified] == [NAMES[0]]
 
 
 def test_a_planned_backup_counts_as_if_it_were_there(config, s3_settings):

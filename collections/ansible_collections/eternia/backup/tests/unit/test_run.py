@@ -463,7 +463,7 @@ def test_a_prune_alone_tells_of_its_failure(config, told, monkeypatch):
     monkeypatch.setattr(prune, "apply_policy", lambda copies, *_, **__: [Decision(one, False, ()) for one in copies])
     outcome = run.prune_alone(config, clock=clock)
     assert isinstance(outcome.error, prune.PruneFailedError)
-    reason = "It cannot be removed. Correct the rights. Removed before it: 0."
+    reason = "It cannot be removed. Correct the rights. Removed all the same: 0."
     assert (notice(told)["command"], notice(told)["failure"], notice(told)["reason"]) == ("prune", "store", reason)
 
 

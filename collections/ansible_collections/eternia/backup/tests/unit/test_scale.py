@@ -83,6 +83,8 @@ def counted(config) -> Iterator[dict[str, int]]:
         if "list-type" in address.query:
             assert parse_qs(address.query)["prefix"] == [f"{config.cloud.prefix}/eternia_"]
             what = "listings"
+        elif address.query == "versioning":
+            what = "versioning"
         else:
             what = unquote(address.path).rpartition("/")[2].partition(".")[2]
         asked[what] = asked.get(what, 0) + 1
@@ -97,7 +99,7 @@ def test_status_asks_for_the_pages_of_its_own_prefix_alone(host):
     with counted(host) as asked:
         found = status.read(host, now=NOON)
     # The newest one's manifest, to see that it is whole.
-    assert asked == {"listings": PAGES, "host.json": 1, "db.manifest.json": 1}
+    assert asked == {"listings": PAGES, "host.json": 1, "db.manifest.json": 1, "versioning": 1}
     assert found.unlisted == {}
     assert len(found.backups) == HOURS
     assert {copy.store for copy in found.backups[-1].copies} == {"local", "s3"}
@@ -107,7 +109,8 @@ def test_the_plan_of_pruning_reads_no_more_than_what_always_stays(host):
     with counted(host) as asked:
         planned = prune.plan(host, now=NOON)
     # The newest one's manifest, to see that it is whole; again, to prove its bytes; those of the two that always stay.
-    assert asked == {"listings": PAGES, "host.json": 1, "db": 1, "db.manifest.json": 2 + 2}
+    # And whether what goes stays behind in a bucket that keeps versions.
+    assert asked == {"listings": PAGES, "host.json": 1, "db": 1, "db.manifest.json": 2 + 2, "versioning": 1}
     assert len(planned.verdicts) == 2 * HOURS
     for store in ("local", "s3"):
         gone = [one.decision.copy.name for one in planned.removed if one.store == store]
@@ -117,7 +120,7 @@ def test_the_plan_of_pruning_reads_no_more_than_what_always_stays(host):
 def test_every_manifest_is_read_once_where_that_is_asked_for(host):
     with counted(host) as asked:
         found = status.read(host, now=NOON, verify="manifest")
-    assert asked == {"listings": PAGES, "host.json": 1, "db.manifest.json": HOURS}
+    assert asked == {"listings": PAGES, "host.json": 1, "db.manifest.json": HOURS, "versioning": 1}
     assert all(copy.verified and copy.problem is None for one in found.backups for copy in one.copies)
     assert [one.name for one in found.backups] == [str(hours_ago(hours)) for hours in range(HOURS)]
 

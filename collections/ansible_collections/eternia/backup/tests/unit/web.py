@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -82,3 +83,22 @@ def serving() -> Iterator[Server]:
             server.over.set()
             listening.shutdown()
             thread.join()
+
+
+@contextmanager
+def connections(serve: Callable[[socket.socket], None]) -> Iterator[str]:
+    """The address of a port of which each connection is given to `serve`, in a thread of its own."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        # Closing alone does not wake accept().
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()

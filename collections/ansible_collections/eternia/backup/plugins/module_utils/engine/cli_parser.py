@@ -147,6 +147,9 @@ def _status(command: argparse.ArgumentParser) -> None:
         help="how old the newest verified backup may be: 90m, 26h, 2d, seconds (default: what the frequency allows)",
     )
     command.add_argument(
+        "--versions", action="store_true", help="count what a bucket that keeps versions has of what was deleted"
+    )
+    command.add_argument(
         "--report", action="store_true", help="write the metrics too, and tell the failure command what is wrong"
     )
 

@@ -132,6 +132,8 @@ def _removed(pruned: prune.Outcome | None) -> Iterator[str]:
         yield f"  removed   {counted(len(pruned.removed), 'copy', 'copies') if pruned.removed else 'nothing'}"
         for one in pruned.removed:
             yield f"              {one.location}: {'; '.join(one.decision.reasons)}"
+        if pruned.noncurrent is not None:
+            yield f"  versions  {pruned.noncurrent}"
 
 
 def _who() -> str:

@@ -18,7 +18,7 @@ from .config import Config
 from .failure import OTHER, Failure
 from .health import Level, Trouble
 from .report import Ended
-from .status import Status
+from .status import Status, StoreStatus
 from .units import age, counted, seconds, size
 
 
@@ -26,7 +26,7 @@ def run(config: Config, args: argparse.Namespace) -> Level:
     """Say how things stand, the worst first; with `--report` tell others, too. Raises ConfigError."""
     max_age = None if args.max_age is None else seconds(args.max_age, "--max-age")
     now = Clock().now()
-    found = status.read(config, now=now, max_age=max_age)
+    found = status.read(config, now=now, max_age=max_age, versions=args.versions)
     troubles = health.troubles(config, found, now)
     level = health.level(troubles)
     if args.json:
@@ -86,11 +86,17 @@ def _lines(config: Config, found: Status, troubles: Sequence[Trouble], now: date
     for store in found.stores:
         is_shared = store.disk_bytes is not None and store.disk_bytes < store.bytes
         on_disk = f", {size(store.disk_bytes or 0)} on the disk" if is_shared else ""
-        yield f"  {store.name:<9} {counted(store.kept, 'backup')}, {size(store.bytes)}{on_disk}"
+        yield f"  {store.name:<9} {counted(store.kept, 'backup')}, {size(store.bytes)}{on_disk}{_old_versions(store)}"
     for name in found.unlisted:
         yield f"  {name:<9} could not be listed"
     for trouble in troubles:
         yield f"  {trouble.level.name:<9} {trouble.message}"
+
+
+def _old_versions(store: StoreStatus) -> str:
+    if store.noncurrent_bytes:
+        return f", and {size(store.noncurrent_bytes)} of old versions that are billed"
+    return ", old versions are kept" if store.versioned else ""
 
 
 def _succeeded(found: Status) -> str:

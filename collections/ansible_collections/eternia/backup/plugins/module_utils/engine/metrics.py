@@ -117,6 +117,8 @@ def _stores(found: Status) -> Iterator[Metric]:
     yield each("kept_disk_bytes", taken, lambda store: store.disk_bytes)
     newest = "When the newest verified backup of the store was taken, or the source last seen to have its content."
     yield each("newest_verified_timestamp_seconds", newest, lambda store: _unix(store.newest_verified_at))
+    noncurrent = "Old versions of backups that a bucket keeps, and that are billed; where they were counted."
+    yield each("noncurrent_bytes", noncurrent, lambda store: store.noncurrent_bytes)
     missing = (
         "Verified backups that the policy wants in the store and only another store has; of local, none that are older "
         "than all that it has."

@@ -9,8 +9,10 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import catalog, hold, lock, log, record, verify
 from .config import Config
@@ -18,6 +20,9 @@ from .errors import DamagedError, EngineError, HeldError, NotFoundError, StoreEr
 from .names import DATABASE, STATE, BackupName
 from .retention import Decision, Policy, apply_policy, stay_first
 from .stores.base import Copy, Store
+
+if TYPE_CHECKING:
+    from .noncurrent import Noncurrent
 
 # How long a safety backup stays at least.
 _SAFETY_DAYS = 30
@@ -34,11 +39,20 @@ class Verdict:
 
 @dataclass
 class Outcome:
-    """The verdicts, those of them that were carried out, and what an operator should look at."""
+    """The verdicts, those of them that were carried out, and what an operator should look at.
+
+    `noncurrent` is what became of old versions, None where the bucket keeps none, or nothing was removed.
+    """
 
     verdicts: list[Verdict] = field(default_factory=list)
     removed: list[Verdict] = field(default_factory=list)
+    noncurrent: Noncurrent | None = None
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was removed, or would be."""
+        return bool(self.removed or (self.noncurrent is not None and self.noncurrent.removed))
 
 
 class PruneFailedError(EngineError):
@@ -61,8 +75,10 @@ def plan(config: Config, *, now: datetime, upcoming: Collection[BackupName] = ()
     hold.require_none(config.storage_path, now)
     stores = _stores(config)
     obstacles = _obstacles(stores, config)
-    outcome = _judge(stores, config, now, {} if upcoming else obstacles, upcoming)
+    obstacles = {} if upcoming else obstacles
+    outcome = _judge(stores, config, now, obstacles, upcoming)
     outcome.removed = [verdict for store in stores for verdict in _going(store, outcome)]
+    _look_behind(stores, outcome, config, now, obstacles, upcoming, planned=True)
     return outcome
 
 
@@ -74,10 +90,12 @@ def run(config: Config, *, now: datetime) -> Outcome:
             held.enter_context(lock.held(config.storage_path))
         hold.require_none(config.storage_path, now)
         stores = _stores(config)
-        outcome = _judge(stores, config, now, _obstacles(stores, config))
+        obstacles = _obstacles(stores, config)
+        outcome = _judge(stores, config, now, obstacles)
         try:
             for store in stores:
                 _remove(store, outcome, config, now)
+            _look_behind(stores, outcome, config, now, obstacles, (), planned=False)
         except HeldError as exc:
             # To prove the newest takes a while: who holds meanwhile must find what he was told of.
             outcome.warnings.append(f"{exc} Pruning has stopped; removed before it: {len(outcome.removed)}.")
@@ -217,16 +235,65 @@ def _going(store: Store, outcome: Outcome) -> list[Verdict]:
     return [one for one in reversed(outcome.verdicts) if one.store == store.name and not one.decision.keep]
 
 
+def _look_behind(
+    stores: Iterable[Store],
+    outcome: Outcome,
+    config: Config,
+    now: datetime,
+    obstacles: Mapping[str, str],
+    upcoming: Collection[BackupName],
+    *,
+    planned: bool,
+) -> None:
+    """See what a bucket that keeps versions still has of what was removed, and have that go where it is wanted."""
+    store = next(filter(None, map(catalog.in_s3, stores)), None)
+    if store is None or config.cloud is None or store.name in obstacles:
+        return
+    # With S3 alone, and what it needs to be loaded.
+    from . import noncurrent
+
+    def judge(were: list[Copy]) -> set[BackupName]:
+        if not were:
+            return set()
+        verdicts = [verdict for verdict in outcome.verdicts if verdict.store == store.name]
+        there = [verdict.decision.copy for verdict in verdicts]
+        if all(verdict.decision.keep for verdict in verdicts):
+            there = _proven(store, there, config, now, upcoming, outcome)
+        pinned = {verdict.decision.copy.name for verdict in outcome.verdicts if verdict.decision.copy.pinned}
+        witnesses = [one.decision.copy for one in outcome.verdicts if one.store != catalog.SAFETY]
+        gone = [replace(copy, pinned=copy.name in pinned) for copy in were]
+        decisions = apply_policy([*there, *gone], config.policy, now, witnesses=witnesses)
+        return {one.copy.name for one in decisions if not one.keep} & {copy.name for copy in gone}
+
+    pruned = [verdict.decision.copy for verdict in outcome.removed if verdict.store == store.name]
+    if not config.cloud.remove_versions:
+        outcome.noncurrent = noncurrent.told(store.versions, pruned)
+    elif planned:
+        outcome.noncurrent = noncurrent.plan(store.versions, pruned, judge)
+    else:
+        go_on = partial(hold.require_none, config.storage_path, now)
+        outcome.noncurrent = noncurrent.run(store.versions, pruned, judge, go_on)
+    if outcome.noncurrent is not None:
+        outcome.warnings += outcome.noncurrent.warnings
+
+
 def _remove(store: Store, outcome: Outcome, config: Config, now: datetime) -> None:
     going = {verdict.decision.copy.name: verdict for verdict in _going(store, outcome)}
     names = list(going)
+    failed = None
     for at in range(0, len(names), store.at_once):
         hold.require_none(config.storage_path, now)
+        before = len(outcome.removed)
         try:
             for name in store.remove(names[at : at + store.at_once]):
                 outcome.removed.append(going[name])
                 log.info(f"{going[name].location} was removed: {'; '.join(going[name].decision.reasons)}")
         except StoreError as exc:
-            failed = PruneFailedError(f"{exc} Removed before it: {len(outcome.removed)}.", outcome)
-            log.error(str(failed))
-            raise failed from exc
+            failed = failed or exc
+            # Some are refused and others go: one that has to stay keeps no other. Where none goes, no more will.
+            if len(outcome.removed) == before:
+                break
+    if failed is not None:
+        error = PruneFailedError(f"{failed} Removed all the same: {len(outcome.removed)}.", outcome)
+        log.error(str(error))
+        raise error from failed

@@ -20,6 +20,7 @@ from . import (
     hold,
     holders,
     lock,
+    log,
     names,
     record,
     send,
@@ -51,6 +52,9 @@ class StoreStatus:
     `newest_verified_at` is when its newest verified backup was taken, or the source last seen to have that content.
     `missing` counts the verified backups that the policy wants here and only another store has, None where that is not
     known.
+
+    `versioned` says whether a bucket keeps versions, None where that is not known, or the store is no bucket, and
+    `noncurrent_bytes` is the size of old versions of backups there, None where nobody counted.
     """
 
     name: str
@@ -59,6 +63,8 @@ class StoreStatus:
     disk_bytes: int | None
     newest_verified_at: str | None
     missing: int | None
+    versioned: bool | None = None
+    noncurrent_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -100,10 +106,12 @@ def read(
     now: datetime,
     verify: Level = "newest",
     max_age: int | None = None,
+    versions: bool = False,
 ) -> Status:
     """List every store and check what is listed: `none`, `newest`, `manifest` or `full`. Raises nothing on purpose.
 
-    `max_age` (seconds) stands in for what the frequency allows.
+    `max_age` (seconds) stands in for what the frequency allows. With `versions`, or `full`, the old versions are
+    counted that a bucket keeps: there may be many more of them than of backups.
     """
     stores: dict[str, Store] = {
         store.name: store for store in (*catalog.stores(config), *catalog.legacy_stores(config))
@@ -124,7 +132,7 @@ def read(
     return Status(
         enabled=config.enabled,
         backups=backups,
-        stores=tuple(_stores(config, listed, backups, now)),
+        stores=tuple(_stores(config, listed, backups, now, versions=versions or verify == "full")),
         unlisted=unlisted,
         obstacle=_obstacle(config),
         newest_verified=None if newest is None else str(newest),
@@ -141,11 +149,12 @@ def read(
 
 
 def _stores(
-    config: Config, listed: Mapping[str, list[Copy]], backups: Iterable[BackupStatus], now: datetime
+    config: Config, listed: Mapping[str, list[Copy]], backups: Iterable[BackupStatus], now: datetime, *, versions: bool
 ) -> Iterator[StoreStatus]:
     local = catalog.local(config)
     damaged = {(copy.store, one.name) for one in backups for copy in one.copies if copy.damaged}
-    for name in (store.name for store in catalog.stores(config) if store.name in listed):
+    for store in (store for store in catalog.stores(config) if store.name in listed):
+        name = store.name
         there = [copy for copy in listed[name] if copy.bytes is not None]
         whole = (copy.name for copy in there if copy.verified and (name, str(copy.name)) not in damaged)
         newest = max((one for one in whole if one.created_at <= now), default=None)
@@ -156,7 +165,23 @@ def _stores(
             disk_bytes=None if name == S3 else extents.disk_bytes(local.path / str(copy.name) for copy in there),
             newest_verified_at=None if newest is None else names.iso(_seen(config, newest)),
             missing=_missing(config, listed, name, now),
+            **_versions(store, counted=versions),
         )
+
+
+def _versions(store: Store, *, counted: bool) -> dict[str, Any]:
+    """What a bucket keeps of what was deleted; nothing is known where the store does not tell, or not this key."""
+    remote = catalog.in_s3(store)
+    if remote is None:
+        return {}
+    kept = remote.versions.are_kept()
+    total = 0 if kept is False else None
+    if kept and counted:
+        try:
+            total = remote.versions.noncurrent_bytes()
+        except StoreError as exc:
+            log.info(f"How much old versions take is not known. {exc}")
+    return {"versioned": kept, "noncurrent_bytes": total}
 
 
 def _missing(config: Config, listed: Mapping[str, list[Copy]], name: str, now: datetime) -> int | None:

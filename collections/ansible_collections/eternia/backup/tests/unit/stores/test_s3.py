@@ -13,9 +13,10 @@ import socket
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 from xml.sax.saxutils import escape
@@ -33,6 +34,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine.manifest imp
 from ansible_collections.eternia.backup.plugins.module_utils.engine.names import DATABASE, BackupName, iso, parse
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.base import Copy, Owner
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Settings, S3Store
+from ansible_collections.eternia.backup.tests.unit.web import connections
 
 MIB = 1024 * 1024
 NAME = "eternia_backup_20261122_220000.db"
@@ -201,38 +203,24 @@ class Memory:
 @pytest.fixture
 def cutting_proxy():
     """Starts a proxy to an endpoint that closes every connection once `limit` bytes came over it from the client."""
-    listeners = []
 
-    def start(endpoint, limit):
+    def pump(source, sink, limit):
+        with suppress(OSError):
+            while limit > 0 and (data := source.recv(min(65536, limit))):
+                sink.sendall(data)
+                limit -= len(data)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def serve(endpoint, limit, near):
         target = urlsplit(endpoint)
-        listener = socket.create_server(("127.0.0.1", 0))
-        listeners.append(listener)
+        far = socket.create_connection((target.hostname, target.port))
+        threading.Thread(target=pump, args=(far, near, 1 << 60), daemon=True).start()
+        pump(near, far, limit)
 
-        def pump(source, sink, limit):
-            with suppress(OSError):
-                while limit > 0 and (data := source.recv(min(65536, limit))):
-                    sink.sendall(data)
-                    limit -= len(data)
-            for end in (source, sink):
-                with suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
-
-        def accept():
-            with suppress(OSError):
-                while True:
-                    near = listener.accept()[0]
-                    far = socket.create_connection((target.hostname, target.port))
-                    threading.Thread(target=pump, args=(near, far, limit), daemon=True).start()
-                    threading.Thread(target=pump, args=(far, near, 1 << 60), daemon=True).start()
-
-        threading.Thread(target=accept, daemon=True).start()
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-    yield start
-    for listener in listeners:
-        # Closing alone does not wake accept().
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
+    with ExitStack() as opened:
+        yield lambda endpoint, limit: opened.enter_context(connections(partial(serve, endpoint, limit)))
 
 
 def message_of(error, call, *arguments):

@@ -165,7 +165,7 @@ def test_an_earlier_object_that_goes_while_it_is_copied_is_noticed(
     assert look()[0] == changed(content, 0)
 
 
-@pytest.mark.parametrize("status", [501, 403, 400, 200])
+@pytest.mark.parametrize("status", [501, 403, 405, 400, 200])
 def test_an_endpoint_that_copies_no_parts_gets_all_of_them(tmp_path, store, look, content, status):
     """200: an error in the body of a success, which S3 may answer to a copy that took long."""
     store.put(*backup(tmp_path, FIRST, content))

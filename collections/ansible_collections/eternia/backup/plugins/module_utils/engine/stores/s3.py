@@ -22,6 +22,7 @@ from .base import CLAIM, S3, Copy, Owner, group
 from .s3_claim import Claim
 from .s3_client import S3Client, S3Error, S3Settings
 from .s3_upload import CRC64NVME, Rung, Upload, ladder, send
+from .s3_versions import Versions
 
 T = TypeVar("T")
 
@@ -49,6 +50,7 @@ class S3Store:
         self._options = {**self._encryption, **_without_none(StorageClass=settings.storage_class)}
         self.create_only: bool | None = None
         self._checks: bool | None = None
+        self.versions = Versions(self._client, self._key(""))
         self._claim = Claim(self.location(CLAIM), self._client.location(settings.prefix))
 
     def location(self, name: BackupName | str) -> str:
@@ -205,7 +207,8 @@ class S3Store:
 
         def request() -> None:
             self._see_it_free(name)
-            self._client.call("put_object", self._key(name), Body=body, IfNoneMatch="*", **self._encryption)
+            proof = self._client.proof(body)
+            self._client.call("put_object", self._key(name), Body=body, IfNoneMatch="*", **proof, **self._encryption)
 
         try:
             _again_after_conflict(request)

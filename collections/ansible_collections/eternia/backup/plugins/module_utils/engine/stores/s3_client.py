@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import sys
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,7 +36,8 @@ class S3Settings:
     `prefix` has no slash at either end and may hold some. `checksum` is auto, crc64nvme, sha256 or md5, `sse` AES256 or
     aws:kms. `credentials_file` has the format of AWS's shared credentials, profile `default`; where it is given it is
     the only source of credentials, otherwise they come from boto3's ordinary chain. `limit_rate` is in bytes a second,
-    all connections together.
+    all connections together. With `remove_versions` nothing of what retention removes stays in a bucket that keeps
+    versions.
     """
 
     bucket: str
@@ -42,6 +45,7 @@ class S3Settings:
     region: str | None = None
     endpoint_url: str | None = None
     storage_class: str | None = None
+    remove_versions: bool = False
     sse: str | None = None
     kms_key_id: str | None = None
     checksum: str = "auto"
@@ -72,7 +76,9 @@ _OPERATIONS = {
     "list_parts": ("Listing the parts of", "s3:ListMultipartUploadParts"),
     "abort_multipart_upload": ("Giving up the upload of", "s3:AbortMultipartUpload"),
     "delete_object": ("Deleting", "s3:DeleteObject"),
-    "delete_objects": ("Deleting", "s3:DeleteObject"),
+    "delete_objects": ("Deleting", "s3:DeleteObject (and s3:DeleteObjectVersion, for old versions)"),
+    "get_bucket_versioning": ("Asking for versions of", "s3:GetBucketVersioning"),
+    "list_object_versions": ("Listing the versions of", "s3:ListBucketVersions"),
 }
 
 # An answer to HEAD has no body, so botocore has only the status to name it by.
@@ -93,6 +99,10 @@ _LATER = (
 _CHANGED = (
     "the checksum was refused: the bytes that arrived are not those the manifest describes, so they changed on the "
     "disk after they were hashed, or on the way ({answer}). Nothing was stored. Verify the local copy, then run again"
+)
+_CANNOT = (
+    "the store does not know how to do that ({answer}). Backups need one with multipart uploads and conditional writes "
+    "(If-None-Match)"
 )
 _FULL = "the store is full or over its quota ({answer}). Make room there, or shorten the retention, then run again"
 
@@ -118,6 +128,8 @@ _ADVICE = {
     "InvalidDigest": _CHANGED,
     "XAmzContentSHA256Mismatch": _CHANGED,
     "XAmzContentChecksumMismatch": _CHANGED,
+    "NotImplemented": _CANNOT,
+    "XNotImplemented": _CANNOT,
     "QuotaExceeded": _FULL,
     "InsufficientStorage": _FULL,
     "XMinioStorageFull": _FULL,
@@ -177,6 +189,16 @@ class S3Client:
     def open(self, key: str, **params: Any) -> BinaryIO:
         """An object's bytes, or with `Range` some of them, to be read once from the front."""
         return io.BufferedReader(_Body(self, key, self.call("get_object", key, **params)["Body"]), 1024 * 1024)
+
+    def proof(self, body: bytes) -> dict[str, str]:
+        """The checksum that has to go with a small body: without one, a bucket with Object Lock takes nothing.
+
+        None where botocore adds its own. MD5, because every server knows it:
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-managing.html
+        """
+        if self._client.meta.config.request_checksum_calculation != "when_required":
+            return {}
+        return {"ContentMD5": b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()}
 
     def refusal(self, operation: str, key: str, code: str, answer: str, region: str | None = None) -> S3Error:
         """What S3's `code` means here and what to do next. `region` is the one that the answer names, if it does."""

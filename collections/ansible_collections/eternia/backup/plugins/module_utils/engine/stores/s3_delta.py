@@ -55,11 +55,13 @@ def find(client: S3Client, key: str, head: Mapping[str, Any], earlier: Manifest,
     """What the object `key`, described by `head` and `earlier`, has in common with the file of `manifest`, if anything.
 
     Parts can be compared where both were cut and hashed alike, and both are plain or both compressed. A frame of the
-    same part that is as large is taken for the same; were it another, the finished object's checksum would tell.
+    same part that is as large is taken for the same; were it another, the finished object's checksum would tell. A
+    prefix that was handed over may hold what another host sent: of that, nothing becomes ours.
     """
     theirs, ours = earlier.content, manifest.content
     alike = (
-        earlier.stored.encoding == manifest.stored.encoding
+        (earlier.environment, earlier.host) == (manifest.environment, manifest.host)
+        and earlier.stored.encoding == manifest.stored.encoding
         and theirs.digest.algorithm == ours.digest.algorithm
         and theirs.parts.bytes == ours.parts.bytes == part_bytes(ours.bytes)
         and head["ContentLength"] == earlier.stored.bytes

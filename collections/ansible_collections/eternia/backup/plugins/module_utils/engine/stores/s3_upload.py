@@ -128,6 +128,8 @@ def _send_by(upload: Upload, rungs: tuple[Rung, ...]) -> Rung:
                 except S3Error as exc:
                     if exc.code not in _NOT_KNOWN:
                         raise
+                    # What was copied or resumed so far was given up with the upload that it was for.
+                    upload.tally.copied = upload.tally.resumed = 0
             return _send(upload, file.fileno(), rungs[-1])
     except OSError as exc:
         raise StoreError(f"{upload.path} cannot be read: {files.reason(exc)}. Put that right, then run again.") from exc
