@@ -17,7 +17,7 @@ _MIB, _LARGE_MIB, _RUNS = 2048, 8192, 3
 class Options:
     """`mib` and `large_mib` are sizes of databases, `place` is where everything is written.
 
-    `other` is a folder on another filesystem, for what depends on there being two.
+    `other` is a folder on another filesystem, for what depends on there being two. `huge_mib` is for whoever has hours.
     """
 
     mib: int
@@ -25,6 +25,7 @@ class Options:
     runs: int
     place: Path
     other: Path | None = None
+    huge_mib: int | None = None
 
     @property
     def full(self) -> bool:
@@ -44,5 +45,6 @@ def from_environment() -> Options:
         large_mib=int(get("BENCH_LARGE_MIB") or _LARGE_MIB),
         runs=int(get("BENCH_RUNS") or _RUNS),
         place=Path(get("BENCH_DIR") or "build/bench").absolute(),
+        huge_mib=int(get("BENCH_HUGE_MIB", "")) if get("BENCH_HUGE_MIB") else None,
         other=Path(get("BENCH_OTHER_DIR", "")).absolute() if get("BENCH_OTHER_DIR") else None,
     )

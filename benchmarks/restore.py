@@ -172,7 +172,7 @@ def _from_s3(host: _Host, figure: Figure, options: Options) -> list[float]:
     contenders: dict[str, Callable[[], Usage]] = {"ours": host.restore}
     rivals = ["boto3"]
     try:
-        command = object_store.s5cmd()
+        command = object_store.binary("s5cmd")
         contenders |= {"s5cmd": lambda: host.s5cmd(command), "s5cmd's checks": host.check}
         rivals.insert(0, "s5cmd")
     except NoStoreError as exc:

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import listing, machine, memory, playbook, report, restore, retention, scale, speed, startup, waits
+from . import listing, machine, memory, peers, playbook, report, restore, retention, scale, speed, startup, waits
 from .options import Options, from_environment
 from .report import Figure
 from .scene import NoRoomError, Scene
@@ -84,6 +84,7 @@ _GROUPS: dict[str, Callable[[Path, Options], Iterable[Figure]]] = {
     "playbook": lambda folder, options: [playbook.measure(folder, options)],
     "backup": _backup,
     "restore": restore.measure,
+    "peers": peers.measure,
 }
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Eternia maintainers
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A restore by the engine, the first half of it, or the rest: run|stage BACKUP DATABASE STORAGE_PATH [ENDPOINT].
+"""A restore by the engine, the first half of it, or the rest: run|stage BACKUP and what `backup` is given.
 
 Prints what it did as JSON.
 """
@@ -21,4 +21,13 @@ verb, backup, *host = sys.argv[1:]
 act = {"run": restore.run, "stage": restore.stage}[verb]
 outcome = act(configured(*host), Request(backup=backup), clock=Clock())
 assert outcome.changed, "The target had the content already."
-print(json.dumps({"location": outcome.location, "safety": outcome.safety, "steps": outcome.steps}))
+print(
+    json.dumps(
+        {
+            "location": outcome.location,
+            "safety": outcome.safety,
+            "steps": outcome.steps,
+            "fetched": outcome.bytes_fetched,
+        }
+    )
+)

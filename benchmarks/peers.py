@@ -1,0 +1,356 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Side by side with what a user would pick instead: a first backup, two more after changes, and a restore."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from . import object_store
+from .object_store import BUCKET, NoStoreError
+from .options import Options
+from .processes import Ratio, Usage, python, run, spread
+from .report import Figure
+from .rivals import AWAY, LOCAL, MissingError, Ours, OursCompressed, Rival, Zstd
+from .scene import CP, NoRoomError, need_room, settle
+
+FIRST, RANGE, RANDOM, RESTORE = "first", "1 % in a range", "0.1 % at random", "restore"
+_SMALL_MIB = 256
+_PART = 16 << 20
+_MOST_MEMORY = 200
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step took: seconds, and bytes of memory, sent to the store, had from it, and kept once it was done."""
+
+    seconds: float
+    peak: int
+    sent: int
+    received: int
+    kept: int
+    told: dict[str, Any]
+
+
+# By the name of the rival, by the step: one for each round.
+Taken = dict[str, dict[str, list[Step]]]
+
+
+def measure(folder: Path, options: Options) -> Iterator[Figure]:
+    """Two figures for each size, one on the disk and one in S3, then what is asked of them."""
+    sizes = sorted({min(_SMALL_MIB, options.mib), options.mib})
+    found: dict[tuple[str, int], Taken] = {}
+    reasons: dict[str, str] = {}
+    for mib in sizes:
+        for where, rivals in (("the disk", LOCAL), ("S3", AWAY)):
+            taken = _rounds(folder / f"{where[-2:]}-{mib}", mib, rivals, options, reasons)
+            found[where, mib] = taken
+            yield _figure(where, mib, taken, reasons, options)
+    yield _targets(found["the disk", options.mib], found["S3", options.mib], options)
+    yield _memory(found, options)
+    yield _pinned(folder / "clones", options)
+    yield _growth(folder / "huge", found["the disk", options.mib], options)
+
+
+def _rounds(
+    folder: Path, mib: int, rivals: tuple[type[Rival], ...], options: Options, reasons: dict[str, str]
+) -> Taken:
+    """A B C A B C …, each in a folder and in front of a store of its own, from the same database."""
+    folder.mkdir(parents=True)
+    need_room(folder, 8 * mib)
+    base = folder / "base.db"
+    run(python("make_database", base, mib))
+    taken: Taken = {}
+    for number in range(options.runs):
+        for rival in rivals:
+            if rival.name in reasons or (rival.is_slow and number > 0 and mib > _SMALL_MIB):
+                continue
+            try:
+                steps = _one(folder / "one", base, rival, is_away=rivals is AWAY)
+            except (MissingError, NoStoreError) as exc:
+                reasons[rival.name] = str(exc)
+                continue
+            for step, value in steps.items():
+                taken.setdefault(rival.name, {}).setdefault(step, []).append(value)
+    shutil.rmtree(folder)
+    return taken
+
+
+def _one(folder: Path, base: Path, rival: type[Rival], *, is_away: bool) -> dict[str, Step]:
+    folder.mkdir()
+    database = folder / "data" / "eternia.db"
+    database.parent.mkdir()
+    run([*CP, str(base), str(database)])
+    try:
+        with _store(folder, is_away) as endpoint:
+            return _steps(rival(folder, database, endpoint))
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def _store(folder: Path, is_away: bool) -> Iterator[str | None]:
+    if not is_away:
+        yield None
+        return
+    with object_store.running(folder / "weed") as endpoint:
+        yield endpoint
+
+
+def _steps(rival: Rival) -> dict[str, Step]:
+    steps = {FIRST: _step(rival)}
+    if isinstance(rival, Zstd):
+        return steps
+    for step, how in ((RANGE, "range"), (RANDOM, "random")):
+        run(python("change_rows", rival.database, 1, how))
+        steps[step] = _step(rival)
+    expected = _sum(rival.database)
+    rival.lose()
+    steps[RESTORE] = _step(rival, expected)
+    if isinstance(rival, Ours) and rival.endpoint is not None:
+        # As it is most of the time: the database is damaged, or went wrong, and is there.
+        run(python("change_rows", rival.database, 2, "range"))
+        shutil.rmtree(rival.kept / "backups")
+        steps["restore over a database of which 1 % is other"] = _step(rival, expected)
+    return steps
+
+
+def _step(rival: Rival, expected: tuple[Any, ...] | None = None) -> Step:
+    """One backup; with what has to be found then, a restore."""
+    settle(rival.database, *rival.kept.glob("*.db"))
+    before = (0, 0) if rival.endpoint is None else object_store.traffic(rival.endpoint)
+    if expected is None:
+        usage = rival.back_up()
+        os.sync()
+    else:
+        usage, back = rival.restore()
+        if _sum(back) != expected:
+            raise RuntimeError(f"{rival.name} brought back something else.")
+    after = (0, 0) if rival.endpoint is None else object_store.traffic(rival.endpoint)
+    told = _told(usage) if isinstance(rival, Ours) else {}
+    kept = _on_disk(rival.kept) if rival.endpoint is None else _in_bucket(rival.endpoint)
+    return Step(usage.seconds, usage.peak, after[0] - before[0], after[1] - before[1], kept, told)
+
+
+def _sum(path: Path) -> tuple[Any, ...]:
+    """What tells one state of the database from another."""
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        found: tuple[Any, ...] = connection.execute("SELECT count(*), sum(clarity) FROM memories").fetchone()
+    return found
+
+
+def _told(usage: Usage) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(usage.output.splitlines()[-1])
+    return told
+
+
+def _on_disk(folder: Path) -> int:
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+
+
+def _in_bucket(endpoint: str) -> int:
+    return int(run(python("bucket_bytes", endpoint, BUCKET)).output)
+
+
+def _figure(where: str, mib: int, taken: Taken, reasons: dict[str, str], options: Options) -> Figure:
+    away = where == "S3"
+    figure = Figure(
+        f"Side by side: {mib:,} MiB to {where}",
+        "A first backup, a second after 1 % of the rows changed one behind the other, a third after 0.1 % changed "
+        "anywhere, then a restore"
+        + (
+            " onto an empty disk. SeaweedFS on this machine, a new one for each contender; what was sent is what it "
+            "counted itself. Ours takes a verified backup to the disk too, the others send the live file as it lies."
+            if away
+            else ". Ours proves what it takes and what it brings back, restic and borg have checksums, the others "
+            "prove nothing."
+        )
+        + " What came back had to have the same rows. Bytes kept are of all backups together."
+        + (" One round of restic, borg and litestream." if mib > _SMALL_MIB and options.runs > 1 else ""),
+    )
+    for name, steps in taken.items():
+        for step, values in steps.items():
+            figure.add(f"{name} — {step}", _in_words(values, step, away=away))
+    for rival in AWAY if away else LOCAL:
+        if rival.name in reasons:
+            figure.add(rival.name, f"not measured: {reasons[rival.name]}")
+    figure.raw = {
+        name: {step: [asdict(one) for one in all_] for step, all_ in its.items()} for name, its in taken.items()
+    }
+    figure.raw = {"mib": mib, "where": where, "taken": figure.raw}
+    return figure
+
+
+def _in_words(values: list[Step], step: str, *, away: bool) -> str:
+    words = [
+        spread([one.seconds for one in values], "s", 2),
+        f"{max(one.peak for one in values) / 2**20:,.0f} MiB memory",
+    ]
+    last = values[-1]
+    if step.startswith(RESTORE):
+        words += [f"{last.received / 2**20:,.1f} MiB received"] * away
+    else:
+        words += [f"{last.sent / 2**20:,.1f} MiB sent"] * away + [f"{last.kept / 2**20:,.0f} MiB kept"]
+    return "; ".join(words)
+
+
+def _targets(local: Taken, away: Taken, options: Options) -> Figure:
+    figure = Figure(
+        f"What is asked of {options.mib:,} MiB",
+        "Ratios of the rounds above. An upload is the step `send` of our run, which begins with the import of boto3; "
+        "of the others it is the whole process. `sent` of the second backup is by the store's own count.",
+    )
+    ours, zstd = local[Ours.name], local[OursCompressed.name]
+    _ratio(figure, options, "verified backup ÷ (`cp` + fsync)", ours[FIRST], _of(local, "`cp` + fsync", FIRST), 1.8)
+    rival = '`sqlite3 SRC ".backup DST"`'
+    _ratio(figure, options, f"verified backup ÷ {rival}", ours[FIRST], _of(local, rival, FIRST), 0.5)
+    _ratio(figure, options, "verified backup ÷ restic's first", ours[FIRST], _of(local, "restic", FIRST), 0.25)
+    _ratio(figure, options, "zstd backup ÷ `zstd -T0 -3`", zstd[FIRST], _of(local, "`zstd -T0 -3` + fsync", FIRST), 1.1)
+    if Ours.name not in away:
+        return figure
+    ours = away[Ours.name]
+    copiers = [steps[FIRST] for name in ("s5cmd", "rclone") if (steps := away.get(name))]
+    best = min(copiers, key=lambda one: median(step.seconds for step in one), default=None)
+    upload = [one.told["steps"]["send"] for one in ours[FIRST]]
+    _ratio(figure, options, "first upload ÷ the best of s5cmd and rclone", upload, best, 1.0)
+    _ratio(figure, options, "— the whole run ÷ it", ours[FIRST], best)
+    size = options.mib << 20
+    sent = max(one.sent for one in ours[RANGE]) / size
+    figure.add("1 % in a range: bytes sent ÷ the file", f"{sent:.3f}", "≤ 0.05", options.judge(sent <= 0.05))
+    _ratio(figure, options, "— the whole run ÷ restic's", ours[RANGE], _of(away, "restic", RANGE), 0.5)
+    touched, over = _touched(ours), 1 << 20
+    sent_random = max(one.sent for one in ours[RANDOM])
+    figure.add(
+        "0.1 % at random: bytes sent less what the touched parts weigh",
+        f"{(sent_random - touched) / 2**20:,.2f} MiB of {touched / 2**20:,.0f} MiB",
+        "≤ 1 MiB",
+        options.judge(sent_random - touched <= over),
+    )
+    _ratio(figure, options, "restore, checked ÷ s5cmd's download", ours[RESTORE], _of(away, "s5cmd", RESTORE), 1.1)
+    _ratio(figure, options, "restore, checked ÷ restic's restore", ours[RESTORE], _of(away, "restic", RESTORE), 0.5)
+    return figure
+
+
+def _of(taken: Taken, name: str, step: str) -> list[Step] | None:
+    return taken.get(name, {}).get(step)
+
+
+def _ratio(
+    figure: Figure,
+    options: Options,
+    label: str,
+    ours: list[Step] | list[float],
+    theirs: list[Step] | None,
+    most: float | None = None,
+) -> None:
+    if not theirs:
+        figure.add(label, "not measured: nothing to compare with")
+        return
+    mine, others = ([one if isinstance(one, float) else one.seconds for one in side] for side in (ours, theirs))
+    ratio = Ratio.of(mine, others)
+    target = () if most is None else (f"≤ {most}", options.judge(ratio.value <= most))
+    figure.add(label, str(ratio), *target)
+
+
+def _touched(steps: dict[str, list[Step]]) -> int:
+    """What the parts weigh that the third backup has other than the second, by their digests in the manifests."""
+    before, after = (steps[step][-1].told["parts"] for step in (RANGE, RANDOM))
+    size = steps[RANDOM][-1].told["bytes"]
+    changed = [place for place, (one, other) in enumerate(zip(before, after)) if one != other]
+    return sum(min(_PART, size - place * _PART) for place in changed)
+
+
+def _memory(found: dict[tuple[str, int], Taken], options: Options) -> Figure:
+    figure = Figure("Peak memory of all that is ours", "The largest of all steps above, the interpreter included.")
+    for name in (Ours.name, OursCompressed.name):
+        for (where, mib), taken in found.items():
+            peaks = [one.peak / 2**20 for values in taken.get(name, {}).values() for one in values]
+            if peaks:
+                met = options.judge(max(peaks) <= _MOST_MEMORY)
+                figure.add(f"{name}, {mib:,} MiB to {where}", f"{max(peaks):,.0f} MiB", f"≤ {_MOST_MEMORY} MiB", met)
+    return figure
+
+
+def _pinned(folder: Path, options: Options) -> Figure:
+    """On a filesystem that has clones, for which root mounts a file."""
+    figure = Figure(
+        f"How long the source is held on xfs, {options.mib:,} MiB",
+        "In a file that is mounted, with reflinks. `cp --reflink=never` + fsync there.",
+    )
+    label = "time held ÷ `cp` + fsync"
+    if os.geteuid() != 0 or shutil.which("mkfs.xfs") is None:
+        figure.add(label, "not measured: needs root and mkfs.xfs (Debian: xfsprogs)")
+        return figure
+    folder.mkdir(parents=True)
+    need_room(folder, 4 * options.mib)
+    place = folder / "mounted"
+    place.mkdir()
+    run(["truncate", "-s", f"{4 * options.mib + 400}M", str(folder / "image")])
+    run(["mkfs.xfs", "-q", str(folder / "image")])
+    run(["mount", "-o", "loop", str(folder / "image"), str(place)])
+    try:
+        database, copy = place / "eternia.db", place / "copy.db"
+        run(python("make_database", database, options.mib))
+        held, whole, seconds = [], [], []
+        for _round in range(options.runs):
+            settle(database)
+            usage = run(python("backup", database, place / "backups"))
+            held.append(_told(usage)["pinned_seconds"])
+            whole.append(usage.seconds)
+            shutil.rmtree(place / "backups")
+            settle(database)
+            seconds.append(run(["sh", "-c", f"cp --reflink=never {database} {copy} && sync {copy}"]).seconds)
+            copy.unlink()
+    finally:
+        run(["umount", str(place)])
+        shutil.rmtree(folder)
+    ratio = Ratio.of(held, seconds)
+    # Two digits of a hundredth.
+    shown = f"{ratio.value:.4f} ({ratio.low:.4f} to {ratio.high:.4f})"
+    figure.add(label, shown, "≤ 0.02", options.judge(ratio.value <= 0.02))
+    figure.add("time held", spread([one * 1000 for one in held], "ms", 1))
+    figure.add("the whole verified backup ÷ `cp` + fsync", str(Ratio.of(whole, seconds)))
+    return figure
+
+
+def _growth(folder: Path, local: Taken, options: Options) -> Figure:
+    """One verified backup to the disk at the huge size, where it is asked for and there is room."""
+    figure = Figure(
+        "A verified backup to the disk as it grows",
+        "One run at the large size, which may take 11 times as long where it is 10 times as large.",
+    )
+    if options.huge_mib is None:
+        figure.add("time ÷ time", "not measured: BENCH_HUGE_MIB names no size, such as 20480")
+        return figure
+    times = options.huge_mib / options.mib
+    label = f"time at {options.huge_mib:,} MiB ÷ at {options.mib:,} MiB"
+    try:
+        folder.mkdir(parents=True)
+        need_room(folder, 2 * options.huge_mib)
+    except NoRoomError as exc:
+        figure.add(label, f"not measured: {exc}")
+        return figure
+    database = folder / "eternia.db"
+    run(python("make_database", database, options.huge_mib))
+    settle(database)
+    usage = run(python("backup", database, folder / "backups"))
+    shutil.rmtree(folder)
+    growth = usage.seconds / median(one.seconds for one in local[Ours.name][FIRST])
+    met = options.judge(growth <= 1.1 * times)
+    figure.add(label, f"{growth:.1f}", f"≤ {1.1 * times:.1f}", met)
+    figure.add(f"time at {options.huge_mib:,} MiB", f"{usage.seconds:,.1f} s")
+    peak = usage.peak / 2**20
+    figure.add(
+        f"peak memory at {options.huge_mib:,} MiB", f"{peak:,.0f} MiB", f"≤ {_MOST_MEMORY} MiB", peak <= _MOST_MEMORY
+    )
+    return figure
