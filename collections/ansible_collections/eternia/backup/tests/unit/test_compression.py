@@ -296,7 +296,6 @@ def test_a_copy_with_a_frame_that_is_not_whole_gives_way_to_the_other(
     tmp_path, config, s3_settings, object_store, monkeypatch, damaged, fate
 ):
     monkeypatch.setattr(parts, "SMALLEST", MIB)
-    monkeypatch.setitem(parts.split.__kwdefaults__, "least", MIB)
     both = replace(config, cloud=s3_settings)
     with closing(connect(config.database_path)) as application:
         application.execute("INSERT INTO memories (description) VALUES (?)", [random.Random(1).randbytes(3 * MIB)])
@@ -315,6 +314,8 @@ def test_a_copy_with_a_frame_that_is_not_whole_gives_way_to_the_other(
     else:
         object_store.client().put_object(Bucket=s3_settings.bucket, Key=key, Body=harm)
     wanted = taken.name if damaged == "local" else f"s3://{s3_settings.bucket}/{key}"
+    # What is whole of it there would be taken from there.
+    config.database_path.unlink()
     done = restore.run(both, Request(wanted), clock=clock(1))
     assert (done.name, done.store) == (taken.name, "s3" if damaged == "local" else "local")
     assert query(config.database_path, ROWS) == [(51,)]
