@@ -107,7 +107,6 @@ def content():
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     monkeypatch.setattr(parts, "SMALLEST", PART)
-    monkeypatch.setitem(parts.split.__kwdefaults__, "least", PART)
 
 
 def claimed(settings):
