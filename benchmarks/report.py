@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+PICTURE = "benchmarks.svg"
+
 _METHOD = """\
 `make bench` measures what this page says, prints it and writes `build/bench/results.json`;
 `.venv/bin/python -m benchmarks.run --write-docs` makes this page of it. Nothing here is a test: times depend on the
@@ -19,6 +21,12 @@ source in the page cache and what the one before wrote removed and synced. Since
 until a virtual machine's host has its free memory back: before, whoever came right after a deletion had memory for
 nothing. A value is the median, the range behind it the smallest and the largest; a ratio is that of the medians, its
 range that of the single rounds.
+
+"Side by side" is ours and what one would pick instead, each through a first backup, two more after changes, and a
+restore that had to bring back what was there. `restic`, `borg`, `zstd` and `sqlite3` are Debian's, the others come with
+pip (`requirements/bench.txt`); who is not installed has a row that says so. They do not promise the same: ours opens,
+counts and checks the database that it copied, the others take the file as it lies, and restic and borg encrypt or
+deduplicate besides. The rows say where ours is the slower one.
 """
 
 
@@ -67,6 +75,8 @@ def page(results: Mapping[str, Any]) -> str:
     blocks += [f"- not met: {row['label']}: {row['value']}, target {row['target']}" for row in missed]
     blocks += [""] * bool(missed)
     blocks += _table(("machine", ""), [(key, value) for key, value in results["machine"].items()])
+    if any("taken" in figure["raw"] for figure in results["figures"]):
+        blocks += ["", f"![Seconds by size, ours beside the others, both on logarithmic axes]({PICTURE})"]
     for figure in results["figures"]:
         rows = [(row["label"], row["value"], row["target"], _verdict(row)) for row in figure["rows"]]
         when = f" Measured {figure['at']}." if "at" in figure else ""

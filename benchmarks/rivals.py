@@ -9,8 +9,8 @@ import json
 import os
 import secrets
 import shutil
+import time
 from pathlib import Path
-from typing import Any
 
 from . import object_store
 from .object_store import BUCKET
@@ -31,8 +31,12 @@ class Rival:
     name = ""
     # Where every run takes minutes, one has to do at large sizes.
     is_slow = False
-    # Whether what it restores is the file itself, byte for byte.
-    is_exact = True
+    # Where the second backup is the first once more, the first has to do at large sizes.
+    sends_all = False
+    # Whether it needs the log that the application wrote since, as it has it while it runs all the time.
+    needs_log = False
+    # Whether it takes part at large sizes.
+    at_large = True
 
     def __init__(self, folder: Path, database: Path, endpoint: str | None = None) -> None:
         self.folder, self.database, self.endpoint = folder, database, endpoint
@@ -68,6 +72,8 @@ class Ours(Rival):
         return [self.database, self.kept / "backups", self.endpoint or "-", self.compression]
 
     def back_up(self) -> Usage:
+        # Backups are named after their second: one right behind another would wait for its own.
+        time.sleep(1 - time.time() % 1)
         return run(python("backup", *self._where))
 
     def lose(self) -> None:
@@ -77,10 +83,6 @@ class Ours(Rival):
 
     def restore(self) -> tuple[Usage, Path]:
         return run(python("restore", "run", "latest", *self._where)), self.database
-
-    def manifests(self) -> list[dict[str, Any]]:
-        """Of all backups, the oldest first."""
-        return [json.loads(path.read_text()) for path in sorted(self.kept.glob("backups/*.manifest.json"))]
 
 
 class OursCompressed(Ours):
@@ -100,7 +102,6 @@ class Cp(Rival):
 
 class Sqlite(Cp):
     name = '`sqlite3 SRC ".backup DST"`'
-    is_exact = False
 
     def prepare(self) -> None:
         _require("sqlite3")
@@ -145,11 +146,15 @@ class Restic(Rival):
 
     def restore(self) -> tuple[Usage, Path]:
         back = self.folder / "back"
-        return run([*self._restic, "restore", "latest", "--target", str(back)]), Path(f"{back}{self.database}")
+        found = Path(f"{back}{self.database}")
+        return _shell(f"{' '.join(self._restic)} restore latest --target {back} && sync {found}"), found
 
 
 class Borg(Rival):
+    """With the compression that it has when it is not told otherwise."""
+
     name = "borg, lz4"
+    compression = "lz4"
     is_slow = True
 
     def prepare(self) -> None:
@@ -161,18 +166,25 @@ class Borg(Rival):
     def back_up(self) -> Usage:
         self._taken += 1
         archive = f"{self._repository}::{self._taken}"
-        return run(["borg", "create", "--compression", "lz4", archive, str(self.database)])
+        return run(["borg", "create", "--compression", self.compression, archive, str(self.database)])
 
     def restore(self) -> tuple[Usage, Path]:
         back = self.folder / "back"
         back.mkdir()
-        usage = _shell(f"cd {back} && borg extract {self._repository}::{self._taken} && sync -f {back}")
-        return usage, Path(f"{back}{self.database}")
+        found = Path(f"{back}{self.database}")
+        return _shell(f"cd {back} && borg extract {self._repository}::{self._taken} && sync {found}"), found
+
+
+class BorgPlain(Borg):
+    name = "borg, none"
+    compression = "none"
+    at_large = False
 
 
 class Copier(Rival):
     """A tool that copies a file to a key of its own each time, and back."""
 
+    sends_all = True
     _count = 0
 
     def _up(self, key: str) -> list[str]:
@@ -227,6 +239,7 @@ class Rclone(Copier):
 
 class Boto3(Copier):
     name = "boto3 `upload_file`"
+    is_slow = True
 
     def _up(self, key: str) -> list[str]:
         return python("upload", self.endpoint, BUCKET, key, self.database)
@@ -236,16 +249,16 @@ class Boto3(Copier):
 
 
 class Litestream(Rival):
-    """One replication after the other; it keeps the log of the database for itself between them."""
+    """`replicate -once`: the first time all of the database, then what the log holds."""
 
     name = "litestream"
     is_slow = True
-    is_exact = False
+    needs_log = True
 
     def prepare(self) -> None:
         self._litestream = object_store.binary("litestream")
         self._config = self.folder / "litestream.yml"
-        replica = {"type": "s3", "bucket": BUCKET, "path": "litestream", "endpoint": self.endpoint}
+        replica: dict[str, object] = {"type": "s3", "bucket": BUCKET, "path": "litestream", "endpoint": self.endpoint}
         replica |= {"region": "us-east-1", "force-path-style": True}
         one = {"path": str(self.database), "replicas": [replica]}
         # Every JSON is a YAML.
@@ -264,13 +277,13 @@ class Litestream(Rival):
         return _shell(f"{command} && sync {back}"), back
 
 
-LOCAL: tuple[type[Rival], ...] = (Ours, Cp, Sqlite, OursCompressed, Zstd, Restic, Borg)
+LOCAL: tuple[type[Rival], ...] = (Ours, Cp, Sqlite, OursCompressed, Zstd, Restic, Borg, BorgPlain)
 AWAY: tuple[type[Rival], ...] = (Ours, S5cmd, Rclone, OursCompressed, Boto3, Restic, Litestream)
 
 
 def _require(command: str, package: str = "") -> None:
     if shutil.which(command) is None:
-        raise MissingError(f"not installed (Debian: {package or command})")
+        raise MissingError(f"not installed: apt-get install {package or command}")
 
 
 def _shell(command: str) -> Usage:

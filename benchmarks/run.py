@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import listing, machine, memory, peers, playbook, report, restore, retention, scale, speed, startup, waits
+from . import listing, machine, memory, peers, playbook, plot, report, restore, retention, scale, speed, startup, waits
 from .options import Options, from_environment
 from .report import Figure
 from .scene import NoRoomError, Scene
@@ -27,14 +27,19 @@ _PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write-docs", action="store_true", help="make docs/benchmarks.md of the last results instead")
+    parser.add_argument(
+        "--write-docs", action="store_true", help="make docs/benchmarks.md and its picture of the last results instead"
+    )
     parser.add_argument("--only", nargs="+", choices=_GROUPS, help="measure these anew, and keep the other results")
     args = parser.parse_args()
     options = from_environment()
     results = options.place / "results.json"
     if args.write_docs:
         _PAGE.parent.mkdir(exist_ok=True)
-        _PAGE.write_text(report.page(json.loads(results.read_text())))
+        measured = json.loads(results.read_text())
+        _PAGE.write_text(report.page(measured))
+        if picture := plot.svg(measured):
+            _PAGE.with_name(report.PICTURE).write_text(picture)
         return
     # So that the large files go, whatever ends us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))

@@ -13,11 +13,11 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine import confi
 from ..object_store import BUCKET
 
 
-def configured(database: str, storage: str, endpoint: str = "-", compression: str = "none") -> config.Config:
-    """With a local store, and with one in S3 where there is an `endpoint`."""
+def configured(database: str, storage: str, endpoint: str | None = None, compression: str = "none") -> config.Config:
+    """With a local store, and with one in S3 where there is an `endpoint`; on a command line, "-" is none."""
     block: dict[str, Any] = {"source": "database", "database_path": database, "storage_path": storage}
     block["compression"] = compression
-    if endpoint != "-":
+    if endpoint not in (None, "-"):
         block["cloud_backup"] = {
             "enabled": True,
             "bucket": BUCKET,
