@@ -77,7 +77,8 @@ removed:
       reasons: [older than 30 days and no keep rule wants it]
 noncurrent:
   description:
-    - What became of old versions, where the bucket keeps versions; V(null) where it keeps none, or nothing was removed.
+    - What became of old versions, where the bucket keeps versions; V(null) where it keeps none, nothing was removed,
+      or pruning ended before it looked.
   returned: success, and failure once a removal has failed
   type: dict
   contains:
@@ -92,7 +93,7 @@ noncurrent:
     billed_bytes:
       description:
         - The size of what was removed and stays billed, because C(remove_versions) is not set, or the store keeps it.
-        - V(null) where the store does not tell whether it keeps versions.
+        - V(null) where the store does not tell whether it keeps versions, or which.
       type: int
       sample: 1048576
 """

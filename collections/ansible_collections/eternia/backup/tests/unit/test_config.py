@@ -161,7 +161,7 @@ def test_how_fast_bytes_may_go(rate, bytes_a_second):
 
 @pytest.mark.parametrize("rate", ["fast", "10Mbit", "10mb", "1.5MB", "63kB", 0, -1, True, "-5MB", "", ["10MB"]])
 def test_a_rate_that_is_none(rate):
-    message = r"cloud_backup\.limit_rate is .*; it must be bytes a second such as 500kB"
+    message = r"cloud_backup\.limit_rate is .*; it must be whole bytes a second, at least 64kB: 500kB"
     with pytest.raises(ConfigError, match=message):
         parsed(cloud(limit_rate=rate))
 

@@ -127,6 +127,18 @@ def test_a_backup_that_is_damaged_gives_its_file_to_no_other(tmp_path, s3_settin
     assert query(config.storage_path / SECOND, "SELECT count(*) FROM memories") == [(50,)]
 
 
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+def test_a_backup_that_an_application_runs_on_gives_its_file_to_no_other(tmp_path, s3_settings, link):
+    config = replace(configuration(tmp_path), cloud=s3_settings)
+    database(config.database_path)
+    backup.run(config, clock=clock(0))
+    config.database_path.unlink()
+    link(config.storage_path / FIRST, config.database_path)
+    outcome = backup.run(config, clock=clock(1))
+    assert any(f"The application runs on {config.storage_path / FIRST}" in one for one in outcome.warnings)
+    assert len(set(files_of(config).values())) == 2
+
+
 def test_a_filesystem_that_takes_no_more_names_for_a_file_costs_nothing_but_space(tmp_path, s3_settings, monkeypatch):
     config = replace(configuration(tmp_path), cloud=s3_settings)
     database(config.database_path)

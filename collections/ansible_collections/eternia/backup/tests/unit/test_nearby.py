@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
 import shutil
 import signal
 import sqlite3
+import time
 from contextlib import closing
 from dataclasses import replace
 
@@ -19,12 +21,13 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine import (
     backup,
     digest,
     download,
+    nearby,
     parts,
     restore,
     staging,
 )
 from ansible_collections.eternia.backup.plugins.module_utils.engine import target as target_
-from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import StoreError
+from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import EngineError, StoreError
 from ansible_collections.eternia.backup.plugins.module_utils.engine.names import DATABASE
 from ansible_collections.eternia.backup.plugins.module_utils.engine.parts import Part
 from ansible_collections.eternia.backup.plugins.module_utils.engine.recovery import Request
@@ -199,9 +202,13 @@ def test_what_was_left_and_then_spoiled_is_fetched(lost, large, killed):
     assert is_back(lost, large)
 
 
-def test_what_was_left_goes_with_the_next_backup(lost, large, killed):
+def test_what_was_left_waits_for_a_day_and_then_goes_with_a_backup(lost, large, killed):
     shutil.copy(large, lost.database_path)
     backup.run(lost, clock=clock(2))
+    assert killed.exists()
+    for path in killed.iterdir():
+        os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 25 * 3600))
+    backup.run(lost, clock=clock(3))
     assert not killed.exists()
 
 
@@ -221,15 +228,15 @@ def test_what_somebody_else_could_have_left_is_not_written_to(lost, large, kille
 
 
 def test_after_a_cut_the_message_says_so_and_a_staged_restore_goes_on(lost, large, monkeypatch):
-    fetch = S3Store.fetch
+    fetch = S3Store.fetch_parts
 
-    def cut(store, copy, target, progress, ranges):
-        fetch(store, copy, target, progress, ranges[:3])
+    def cut(store, copy, target, parts_, progress):
+        fetch(store, copy, target, parts_[:3], progress)
         raise StoreError("The line is cut. Mend it.")
 
-    message = r"Mend it\. What came of it lies in .*restore: the next restore fetches only"
+    message = r"Mend it\. What came of it lies in .*restore; the same restore, within a day, fetches only the rest"
     with monkeypatch.context() as patched:
-        patched.setattr(S3Store, "fetch", cut)
+        patched.setattr(S3Store, "fetch_parts", cut)
         with pytest.raises(StoreError, match=message):
             run(lost)
     staged = run(lost, restore.stage)
@@ -239,31 +246,79 @@ def test_after_a_cut_the_message_says_so_and_a_staged_restore_goes_on(lost, larg
 
 
 def test_a_download_goes_on_too(lost, large, tmp_path, monkeypatch):
-    fetch = S3Store.fetch
+    fetch = S3Store.fetch_parts
 
-    def die(store, copy, target, progress, ranges):
-        fetch(store, copy, target, progress, ranges[:3])
+    def die(store, copy, target, parts_, progress):
+        fetch(store, copy, target, parts_[:3], progress)
         os.kill(os.getpid(), signal.SIGKILL)
 
     def bring():
         return download.run(lost, name(lost), directory=tmp_path, clock=clock(24))
 
     with monkeypatch.context() as patched:
-        patched.setattr(S3Store, "fetch", die)
+        patched.setattr(S3Store, "fetch_parts", die)
         assert in_child(bring) == -signal.SIGKILL
     assert bring().bytes_fetched == stored(lost, 3, 4)
     assert (tmp_path / FIRST).read_bytes() == large.read_bytes()
     assert not (tmp_path / f".{FIRST}.restore").exists()
 
 
-def test_nothing_is_kept_of_a_staging_that_was_not_asked_to(tmp_path):
+def test_nothing_is_kept_of_a_staging_but_what_may_be_gone_on_with(tmp_path):
     target = target_.of(configuration(tmp_path), DATABASE)
     target.real.parent.mkdir()
     target.staging.mkdir(mode=0o700)
     for left in ("eternia.db", "staged.json", "eternia.db-wal"):
         (target.staging / left).write_bytes(b"left")
+    with staging.arriving(target, {"eternia.db"}) as place:
+        assert os.pread(place.descriptor("eternia.db"), 10, 0) == b"left"
+    assert sorted(path.name for path in target.staging.iterdir()) == ["arriving", "eternia.db"]
     (target.staging / "tried").mkdir()
-    assert staging.prepare(target, keep={"eternia.db"}) > 0
-    assert [path.name for path in target.staging.iterdir()] == ["eternia.db"]
-    assert staging.prepare(target) == 0
+    with staging.arriving(target, {"eternia.db"}) as place:
+        assert place.bytes == 0
+    staging.prepare(target)
     assert list(target.staging.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, whom the owner of a directory may lead astray")
+def test_the_owner_of_the_directory_leads_root_nowhere_else(lost, large, killed, tmp_path, monkeypatch):
+    """He puts a link to a directory of root's where the staging was, while parts come."""
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    for name_ in ("eternia.db", "staged.json", name(lost)):
+        (precious / name_).write_bytes(b"precious")
+    fetch = S3Store.fetch_parts
+
+    def exchange(store, copy, target, parts_, progress):
+        killed.rename(tmp_path / "away")
+        killed.symlink_to(precious)
+        fetch(store, copy, target, parts_, progress)
+
+    monkeypatch.setattr(S3Store, "fetch_parts", exchange)
+    with pytest.raises(EngineError):
+        run(lost)
+    assert {path.read_bytes() for path in precious.iterdir()} == {b"precious"}
+    assert len(list(precious.iterdir())) == len({"eternia.db", "staged.json", name(lost)})
+
+
+def test_a_disk_that_fails_is_not_asked_again(lost, large, monkeypatch):
+    shutil.copy(large, lost.database_path)
+    pread, asked = os.pread, []
+
+    def fail(descriptor, count, offset):
+        if os.path.realpath(f"/proc/self/fd/{descriptor}") == str(lost.database_path) and count == PART:
+            asked.append(offset)
+            raise OSError(errno.EIO, "Input/output error")
+        return pread(descriptor, count, offset)
+
+    monkeypatch.setattr(nearby, "in_order", lambda work, items: map(work, items))
+    monkeypatch.setattr(os, "pread", fail)
+    assert run(lost, restore.stage).bytes_fetched == stored(lost, 0, 1, 2, 3, 4)
+    assert asked == [0]
+
+
+def test_a_restore_does_not_keep_to_the_limit_of_the_line(lost, large):
+    slow = replace(lost, cloud=replace(lost.cloud, limit_rate=64_000))
+    started = time.monotonic()
+    restore.run(slow, Request(name(lost)), clock=clock(24))
+    assert time.monotonic() - started < large.stat().st_size / 64_000 / 2
+    assert is_back(lost, large)

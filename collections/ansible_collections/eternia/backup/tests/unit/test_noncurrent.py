@@ -163,16 +163,35 @@ def test_of_what_the_policy_would_keep_no_version_goes(tmp_path, settings, objec
     assert left == {name for name, _what, _latest in kept(*NAMES[2:], "eternia_backup_20261126_120000.db")}
 
 
-def test_a_pin_on_the_disk_keeps_versions_and_one_that_was_taken_away_does_not(thorough, object_store, look):
+def test_a_pin_keeps_versions_also_where_it_was_deleted_with_all_the_rest(thorough, object_store, look):
     (thorough.storage_path / f"{NAMES[0]}.pin").touch()
     key = f"{thorough.cloud.prefix}/{NAMES[1]}.pin"
     object_store.client().put_object(Bucket=thorough.cloud.bucket, Key=key, Body=b"")
-    object_store.client().delete_object(Bucket=thorough.cloud.bucket, Key=key)
     delete(object_store, thorough, NAMES[0], NAMES[1])
+    object_store.client().delete_object(Bucket=thorough.cloud.bucket, Key=key)
     prune.run(thorough, now=NOW)
     left = {name for name, what, _latest in look(thorough) if what == "version"}
-    assert left == {name for name, _what, _latest in kept(NAMES[0], NAMES[3])}
+    assert left == {name for name, _what, _latest in kept(NAMES[0], NAMES[1], NAMES[3])} | {f"{NAMES[1]}.pin"}
     assert seen(look(thorough)) == {name for name, _what, _latest in kept(NAMES[3])}
+
+
+def test_of_what_somebody_overwrote_no_version_goes(tmp_path, settings, object_store, look):
+    """It is damaged now, and not kept; what lies below is the newest backup that there is."""
+    config = removing(hosted(tmp_path, settings, retention={"keep_last": 1}))
+    for suffix in ("", ".manifest.json"):
+        (config.storage_path / f"{NAMES[3]}{suffix}").unlink()
+    key = f"{config.cloud.prefix}/{NAMES[3]}"
+    object_store.client().put_object(Bucket=config.cloud.bucket, Key=key, Body=b"overwritten")
+    for _run in range(2):
+        outcome = prune.run(config, now=NOW)
+        versions = sorted(name for name, what, _latest in look(config) if what == "version")
+        assert [name for name in versions if name.startswith(NAMES[3])].count(NAMES[3]) == 2
+        assert {name for name, _what, _latest in kept(NAMES[2])} <= set(versions)
+    delete(object_store, config, NAMES[3])
+    outcome = prune.run(config, now=NOW)
+    assert [name for name, what, _latest in look(config) if what == "version"].count(NAMES[3]) == 2
+    message = f"Old versions of {NAMES[3]}, of which somebody overwrote the data, stay: one of them may be the backup"
+    assert any(message in warning for warning in outcome.warnings)
 
 
 def test_names_that_are_not_ours_and_versions_behind_what_is_kept_are_let_alone(thorough, object_store, look):
@@ -309,7 +328,9 @@ def test_what_the_store_does_not_tell_is_unknown_and_fails_nothing(config, monke
     assert [one.store for one in outcome.removed].count("s3") == 3
     if operation == "get_bucket_versioning":
         assert outcome.noncurrent.billed_bytes is None
-        assert str(outcome.noncurrent) == "the store does not tell whether it keeps what was removed, and bills it"
+        assert str(outcome.noncurrent).endswith(
+            "is not known: allow s3:GetBucketVersioning and s3:ListBucketVersions to this key"
+        )
     thorough = prune.run(removing(config), now=NOW)
     if operation == "list_object_versions":
         assert thorough.noncurrent.billed_bytes is None

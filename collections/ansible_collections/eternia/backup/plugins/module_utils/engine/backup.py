@@ -346,9 +346,15 @@ class _Attempt:
         try:
             if newest is None or self.local.manifest(newest.name).stored.digest != manifest.stored.digest:
                 return
+            if os.path.samefile(self.local.location(newest.name), self.source.path):
+                self.outcome.warn(
+                    f"The application runs on {self.local.location(newest.name)}, which is a backup: what it writes "
+                    "changes that. Stop it, and give it a file of its own: restore that backup."
+                )
+                return
             verify.in_store(self.local, newest.copies[self.local.name], "full")
             self.local.share(manifest.backup_name, newest.name, staging=staging)
-        except (DamagedError, StoreError) as exc:
+        except (DamagedError, StoreError, OSError) as exc:
             self.outcome.warn(str(exc))
 
     def free_name(self) -> BackupName:

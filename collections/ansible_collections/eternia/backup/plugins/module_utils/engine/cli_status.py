@@ -94,7 +94,7 @@ def _lines(config: Config, found: Status, troubles: Sequence[Trouble], now: date
 
 
 def _old_versions(store: StoreStatus) -> str:
-    if store.noncurrent_bytes:
+    if store.noncurrent_bytes is not None:
         return f", and {size(store.noncurrent_bytes)} of old versions that are billed"
     return ", old versions are kept" if store.versioned else ""
 

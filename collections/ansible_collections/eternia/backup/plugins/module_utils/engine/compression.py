@@ -95,28 +95,25 @@ def _frame(raw: bytes, path: Path) -> bytes:
     return frame
 
 
-def decode(encoded: Path, plain: Path, manifest: Manifest | None, there: Collection[int] | None = None) -> None:
-    """Make a compressed file plain again, in `plain`; no larger than its manifest says, if it has one.
+def decode(encoded: Path, plain: Path, manifest: Manifest | None) -> None:
+    """Make a compressed file plain again, in the new file `plain`; no larger than its manifest says, if it has one.
 
-    With the parts of it that are `there` already, counted from 0, the file is there too; without, it is new.
     Raises DamagedError where it is no zstd, or not whole; StoreError where the library is missing; OSError.
     """
     zstd = require()
-    descriptor = files.make(plain, access=os.O_RDWR, is_new=there is None)
-    try:
-        with encoded.open("rb") as source:
-            if manifest is not None and manifest.stored.frames:
-                _decode_frames(source.fileno(), descriptor, manifest, there or ())
-            else:
-                most = None if manifest is None else manifest.content.bytes
-                _decode_stream(zstd.ZstdDecompressor().stream_reader(source, read_across_frames=True), descriptor, most)
-    except zstd.ZstdError as exc:
-        raise DamagedError(f"{encoded} cannot be made plain: {exc}.") from exc
-    finally:
-        os.close(descriptor)
+    with files.opened(files.make(plain, access=os.O_RDWR)) as descriptor, encoded.open("rb") as source:
+        if manifest is not None and manifest.stored.frames:
+            decode_parts(source.fileno(), descriptor, manifest, ())
+            return
+        most = None if manifest is None else manifest.content.bytes
+        try:
+            _decode_stream(zstd.ZstdDecompressor().stream_reader(source, read_across_frames=True), descriptor, most)
+        except zstd.ZstdError as exc:
+            raise DamagedError(f"{encoded} cannot be made plain: {exc}.") from exc
 
 
-def _decode_frames(source: int, target: int, manifest: Manifest, there: Collection[int]) -> None:
+def decode_parts(source: int, target: int, manifest: Manifest, present: Collection[int]) -> None:
+    """Make those parts plain, in an open file, whose numbers are not `present` in it. Raises as `decode`."""
     content = manifest.content
     os.ftruncate(target, content.bytes)
 
@@ -124,7 +121,7 @@ def _decode_frames(source: int, target: int, manifest: Manifest, there: Collecti
         part = part_at(frame.number - 1, content.bytes, content.parts.bytes)
         files.write_at(target, plain_part(source, frame, part.bytes), part.start)
 
-    in_parallel(work, (frame for frame in in_a_row(manifest.stored.frames) if frame.number - 1 not in there))
+    in_parallel(work, (frame for frame in in_a_row(manifest.stored.frames) if frame.number not in present))
 
 
 def plain_part(source: int, frame: Part, size: int) -> bytes:

@@ -9,7 +9,7 @@ value and what is allowed. The string "false" is not false, and not true either.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,11 @@ class Config:
     def encoding(self) -> tuple[str, ...]:
         """What is done to the bytes of a backup before it is stored, as its name says it."""
         return ("zst",) if self.compression == "zstd" else ()
+
+    @property
+    def at_full_speed(self) -> Config:
+        """The same with no limit for the line: for what somebody waits for."""
+        return self if self.cloud is None else replace(self, cloud=replace(self.cloud, limit_rate=None))
 
     @property
     def max_age(self) -> int:

@@ -45,6 +45,7 @@ def run(config: Config, wanted: str, *, directory: Path, clock: Clock, watch: Wa
         )
     if not directory.is_dir():
         raise ConfigError(f"{directory} is not a directory. Make it, or name another with --to.")
+    config = config.at_full_speed
     outcome = Outcome()
     with outcome.step("select"):
         found = selection.find(config, wanted, now=clock.now())
@@ -74,6 +75,10 @@ def _bring(chosen: Chosen, directory: Path, config: Config, *, outcome: Outcome,
                 outcome.unchanged = True
                 staging.prepare(place)
                 _commit_manifest(known, place)
+        except StoreError as exc:
+            if not outcome.cut_off:
+                raise
+            raise fetch.cut_off(exc, place, "the same download (remove it if there will be none)") from exc
         except OSError as exc:
             raise StoreError(
                 f"{place.path} could not be stored: {files.reason(exc)}. Correct the rights there, or name another "

@@ -6,24 +6,26 @@
 from __future__ import annotations
 
 import errno
-import os
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import compression, digest, files, staging, verify
+from . import catalog, compression, digest, files, staging, verify
 from .eligibility import Chosen, require_decodable, together
 from .errors import DamagedError, EngineError, NotFoundError, StoreError, TargetError
 from .files import Progress
 from .manifest import Content, Manifest
-from .nearby import Nearby, take
-from .parts import Part, in_a_row, split
+from .nearby import Nearby
 from .recovery import Outcome
 from .selection import Candidate
 from .staging import Staged
 from .stores.base import Copy, Store
 from .target import Target
+
+if TYPE_CHECKING:
+    from .stores.s3 import S3Store
 
 # The store of a safety copy that is put back byte for byte, with nothing to hold it against.
 RAW = "raw"
@@ -40,7 +42,8 @@ def bring(
 ) -> Staged:
     """Bring the first copy that is whole into the target's staging, and prove it there.
 
-    What of it is `nearby`, or was brought by a run that was cut off, does not travel. Raises DamagedError where every
+    What of it is `nearby`, or was brought by a run that was cut off, does not travel; a drill, which has to prove what
+    the store has, names nothing nearby. Raises DamagedError where every
     copy is damaged or gone, StoreError where one could not be reached, TargetError.
     """
     if chosen.candidate.raw is not None:
@@ -78,33 +81,15 @@ class _Arrival:
     def _plain(self) -> Path:
         return self.target.staging / self.target.real.name
 
-    @property
-    def _stored(self) -> Path:
-        """Where it lies as it was stored."""
-        return self.target.staging / str(self.copy.name) if self.copy.name.encoding else self._plain
-
     def staged(self, nearby: Sequence[Nearby]) -> Staged:
         """Raises as `bring`."""
+        self.outcome.cut_off = False
         require_decodable(self.copy, self._where)
         if self.copy.bytes is None:
             raise NotFoundError(f"{self._where} is gone; only what describes it is left. Choose another backup.")
         try:
-            is_whole = not self._has_parts(self.copy.bytes)
-            if is_whole:
-                self._bring_all(self.copy.bytes)
-            else:
-                is_whole = self._bring_missing(self.copy.bytes, nearby)
-            try:
-                content, facts = self._proven()
-            except DamagedError as exc:
-                if is_whole:
-                    raise
-                # Its parts were right, and the whole is not: then the manifest is wrong about one of them.
-                self.outcome.warn(f"{exc} All of it is fetched.")
-                self._bring_all(self.copy.bytes)
-                content, facts = self._proven()
+            content, facts = self._brought(self.copy.bytes, nearby)
         except OSError as exc:
-            self.outcome.cut_off = False
             if exc.errno == errno.EIO:
                 # It may be the disk that it came from: then that copy is damaged, and another may be whole.
                 self.store.prove(self.copy)
@@ -114,72 +99,70 @@ class _Arrival:
             ) from exc
         return Staged(self._plain, self.title, self._where, self.store.name, content, facts, self.manifest)
 
-    def _has_parts(self, size: int) -> bool:
-        """Whether it is worth while, and possible, to bring only some."""
-        found = self.manifest
-        if self.store.is_near or found is None or size != found.stored.bytes:
-            return False
-        return bool(found.stored.frames) or not found.stored.encoding
+    def _brought(self, size: int, nearby: Sequence[Nearby]) -> tuple[Content, dict[str, Any]]:
+        """What lies in the staging, proven."""
+        remote, known = catalog.in_s3(self.store), self.manifest
+        if remote is None or known is None or not _has_parts(self.copy, known):
+            self._bring_all(size)
+            return self._proven()
+        if self._bring_parts(remote, known, nearby):
+            return self._proven()
+        try:
+            return self._proven()
+        except DamagedError as exc:
+            # Its parts were right, and the whole is not: then the manifest is wrong about one of them.
+            self.outcome.warn(f"{exc} All of it is fetched.")
+            self._bring_all(size)
+            return self._proven()
+
+    def _bring_parts(self, remote: S3Store, known: Manifest, nearby: Sequence[Nearby]) -> bool:
+        # With S3 alone, and what it needs to be loaded.
+        from . import arrival
+
+        with self._decoding():
+            return arrival.bring(
+                remote,
+                self.copy,
+                known,
+                self.target,
+                nearby=nearby,
+                outcome=self.outcome,
+                progress=self.progress,
+            )
 
     def _bring_all(self, size: int) -> None:
         staging.prepare(self.target)
-        plain = self.manifest.content.bytes if self.manifest is not None and self._stored != self._plain else 0
+        stored = self.target.staging / str(self.copy.name) if self.copy.name.encoding else self._plain
+        plain = self.manifest.content.bytes if self.manifest is not None and stored != self._plain else 0
         files.need_space(self.target.staging, size + plain)
         with self.outcome.step("fetch"):
-            self.store.fetch(self.copy, self._stored, self.progress)
+            self.store.fetch(self.copy, stored, self.progress)
         self.outcome.bytes_fetched += size
-        if self._stored != self._plain:
-            self._decode()
+        if stored != self._plain:
+            with self.outcome.step("decode"), self._decoding():
+                compression.decode(stored, self._plain, self.manifest)
+            stored.unlink()
 
-    def _bring_missing(self, size: int, nearby: Sequence[Nearby]) -> bool:
-        """Whether all of it was missing. What came stays where it is when the rest does not come."""
-        found = self.manifest
-        assert found is not None
-        left = staging.prepare(self.target, keep={self._plain.name, self._stored.name})
-        plain = found.content.bytes if self._stored != self._plain else 0
-        files.need_space(self.target.staging, size + plain - left)
-        if self._stored != self._plain:
-            nearby = [Nearby(self._stored, found), *nearby]
-        with self.outcome.step("fetch"):
-            descriptor = files.make(self._plain, access=os.O_RDWR, is_new=False)
-            try:
-                there = take(descriptor, found, nearby, self.progress)
-            finally:
-                os.close(descriptor)
-            os.close(files.make(self._stored, is_new=False))
-            missing = [piece for piece in _pieces(found) if piece.number - 1 not in there]
-            self.outcome.cut_off = True
-            try:
-                self.store.fetch(self.copy, self._stored, self.progress, missing)
-            except NotFoundError:
-                self.outcome.cut_off = False
-                raise
-            except StoreError as exc:
-                raise StoreError(
-                    f"{exc} What came of it lies in {self.target.staging}: the next restore fetches only the rest."
-                ) from exc
-            self.outcome.cut_off = False
-        self.outcome.bytes_fetched += sum(piece.bytes for piece in missing)
-        if self._stored != self._plain:
-            self._decode(there)
-        return not there
-
-    def _decode(self, there: Collection[int] | None = None) -> None:
-        with self.outcome.step("decode"):
-            try:
-                compression.decode(self._stored, self._plain, self.manifest, there)
-            except DamagedError as exc:
-                raise DamagedError(f"{self._where} is damaged: {exc} Choose another backup.") from exc
-            self._stored.unlink()
+    @contextmanager
+    def _decoding(self) -> Iterator[None]:
+        try:
+            yield
+        except DamagedError as exc:
+            raise DamagedError(f"{self._where} is damaged: {exc} Choose another backup.") from exc
 
     def _proven(self) -> tuple[Content, dict[str, Any]]:
         with self.outcome.step("prove"):
             return _proven(self._plain, self.target, self.manifest, self._where, self.level)
 
 
-def _pieces(manifest: Manifest) -> list[Part]:
-    """Where each part of the content lies in the stored file."""
-    return list(in_a_row(manifest.stored.frames)) if manifest.stored.frames else split(manifest.stored.bytes)
+def _has_parts(copy: Copy, manifest: Manifest) -> bool:
+    """Whether it is known where each part lies in what is stored."""
+    return copy.bytes == manifest.stored.bytes and (bool(manifest.stored.frames) or not manifest.stored.encoding)
+
+
+def cut_off(exc: StoreError, target: Target, what: str) -> StoreError:
+    """The error of a fetch whose rest the same run can bring later; `what` says which run."""
+    return StoreError(f"{exc} What came of it lies in {target.staging}; {what} fetches only the rest.")
 
 
 def has_companions(target: Target) -> bool:

@@ -110,19 +110,36 @@ def fsync_path(path: Path) -> None:
         os.close(descriptor)
 
 
-def make(path: Path, *, access: int = os.O_WRONLY, mode: int = 0o600, is_new: bool = True) -> int:
+def make(
+    path: Path | str,
+    *,
+    access: int = os.O_WRONLY,
+    mode: int = 0o600,
+    is_new: bool = True,
+    within: int | None = None,
+) -> int:
     """Open a file that may be made, never through a link; one that `is_new` must not exist yet. Raises OSError.
 
-    What root makes in somebody's directory is his: he has to go on with it, by schedule for example.
+    `within` is an open directory, in which a path without one lies. What root makes in somebody's directory is his: he
+    has to go on with it, by schedule for example.
     """
     flags = access | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_EXCL if is_new else 0)
-    descriptor = os.open(path, flags, mode)
+    descriptor = os.open(path, flags, mode, dir_fd=within)
     try:
-        _give(descriptor, path.parent)
+        _give(descriptor, Path(path).parent.stat() if within is None else os.fstat(within))
     except OSError:
         os.close(descriptor)
         raise
     return descriptor
+
+
+@contextmanager
+def opened(descriptor: int) -> Iterator[int]:
+    """An open file, which is closed afterwards."""
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def make_private_dir(path: Path) -> None:
@@ -130,14 +147,14 @@ def make_private_dir(path: Path) -> None:
     path.mkdir(mode=0o700)
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        _give(descriptor, path.parent)
+        _give(descriptor, path.parent.stat())
     finally:
         os.close(descriptor)
 
 
-def _give(descriptor: int, directory: Path) -> None:
+def _give(descriptor: int, his: os.stat_result) -> None:
     if os.geteuid() == 0:
-        ours, his = os.fstat(descriptor), directory.stat()
+        ours = os.fstat(descriptor)
         # Not what has another name: that is somebody's file already.
         is_made_here = ours.st_uid == 0 and (stat.S_ISDIR(ours.st_mode) or ours.st_nlink == 1)
         if is_made_here and his.st_uid != 0:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import catalog, compression, digest, files
+from . import catalog, compression, digest, files, log
 from .config import Config
 from .eligibility import Chosen
 from .errors import DamagedError, EngineError, StoreError
@@ -26,9 +26,6 @@ from .target import Target
 
 # Backups taken shortly before or after have the most in common with it; to read the manifests of all takes a while.
 _NEIGHBOURS = 3
-
-# Gives the bytes of a part, None where a file is known to lack the one with this digest. Raises OSError, EngineError.
-_Read = Callable[[Part, str], "bytes | None"]
 
 
 @dataclass(frozen=True)
@@ -40,11 +37,12 @@ class Nearby:
 
 
 def candidates(config: Config, target: Target, chosen: Chosen) -> list[Nearby]:
-    """The live file, and those local backups that were taken closest to the one that was chosen.
+    """What is at the target, and those local backups that were taken closest to the one that was chosen.
 
-    A copy of that very backup is tried on its own, and what came of it lies in the staging then.
+    A copy of that very backup is tried on its own, and what came of it lies in the staging then. None where S3 is not
+    asked: to look for parts takes as long as to copy them.
     """
-    if all(store.is_near for store, _copy, _manifest in chosen.copies):
+    if not any(catalog.in_s3(store) for store, _copy, _manifest in chosen.copies):
         return []
     found, name = [Nearby(target.real)], chosen.copies[0][1].name
     store = catalog.local(config)
@@ -57,47 +55,68 @@ def candidates(config: Config, target: Target, chosen: Chosen) -> list[Nearby]:
 
 
 def take(target: int, manifest: Manifest, nearby: Sequence[Nearby], progress: files.Progress) -> frozenset[int]:
-    """Write what is nearby of a backup's content into an open file; which of its parts, from 0, are there now.
+    """Write what is nearby of a backup's content into an open file; the numbers of the parts that are there now.
 
     What the file holds already counts. Raises OSError where it cannot be written.
     """
     content = manifest.content
-    pieces = split(content.bytes)
-    if content.parts.bytes != part_bytes(content.bytes) or len(content.parts.digests) != len(pieces):
+    parts = split(content.bytes)
+    if content.parts.bytes != part_bytes(content.bytes) or len(content.parts.digests) != len(parts):
         return frozenset()
 
     def bring(part: Part) -> bool:
         wanted = content.parts.digests[part.number - 1]
-        for is_itself, read in sources:
-            raw = None
-            with suppress(OSError, EngineError):
-                raw = read(part, wanted)
+        for source in [one for one in sources if one.is_readable]:
+            raw = source.read(part, wanted)
             if raw is not None and digest.of_bytes(raw, content.digest.algorithm) == wanted:
-                if not is_itself:
+                if source.descriptor != target:
                     files.write_at(target, raw, part.start)
                 progress(part.bytes)
                 return True
         return False
 
     with ExitStack() as opened:
-        sources: list[tuple[bool, _Read]] = []
-        if os.fstat(target).st_size:
-            sources.append((True, lambda part, _wanted: os.pread(target, part.bytes, part.start)))
-        sources += ((False, read) for one in nearby for read in _opened(one, content.digest.algorithm, opened))
+        sources = [_Source(target, "what came before", None)] if os.fstat(target).st_size else []
+        sources += [source for one in nearby for source in _opened(one, content.digest.algorithm, opened)]
         os.ftruncate(target, content.bytes)
         if not sources:
             return frozenset()
-        return frozenset(place for place, is_there in enumerate(in_order(bring, pieces)) if is_there)
+        return frozenset(part.number for part, is_there in zip(parts, in_order(bring, parts)) if is_there)
 
 
-def _opened(one: Nearby, algorithm: str, opened: ExitStack) -> Iterator[_Read]:
-    """How to read the parts of a file, where it can be read and was cut and hashed alike."""
-    known, frames = one.manifest, []
+class _Source:
+    """An open file that may hold parts. From a disk that fails nothing more is asked: each answer may take minutes."""
+
+    def __init__(self, descriptor: int, name: str, manifest: Manifest | None) -> None:
+        self.descriptor, self.is_readable = descriptor, True
+        self._name, self._manifest = name, manifest
+        self._frames = [] if manifest is None else list(in_a_row(manifest.stored.frames))
+
+    def read(self, part: Part, wanted: str) -> bytes | None:
+        """The bytes of a part; None where the file is known to lack the one with this digest, or does not give it."""
+        place = part.number - 1
+        if self._manifest is not None and self._manifest.content.parts.digests[place : place + 1] != (wanted,):
+            return None
+        try:
+            if self._frames:
+                return compression.plain_part(self.descriptor, self._frames[place], part.bytes)
+            return os.pread(self.descriptor, part.bytes, part.start)
+        except OSError as exc:
+            self.is_readable = False
+            log.warning(f"{self._name} cannot be read ({files.reason(exc)}): no more is taken from it.", log.RECOVERY)
+        except EngineError:
+            # This part of it is damaged; others may be whole.
+            pass
+        return None
+
+
+def _opened(one: Nearby, algorithm: str, opened: ExitStack) -> Iterator[_Source]:
+    """A file, where it can be read and was cut and hashed alike."""
+    known = one.manifest
     if known is not None:
-        if known.content.digest.algorithm != algorithm or known.content.parts.bytes != part_bytes(known.content.bytes):
-            return
-        frames = list(in_a_row(known.stored.frames))
-        if known.stored.encoding and not frames:
+        is_alike = known.content.digest.algorithm == algorithm
+        is_alike &= known.content.parts.bytes == part_bytes(known.content.bytes)
+        if not is_alike or (known.stored.encoding and not known.stored.frames):
             return
     try:
         # Never through a link, and never waiting for a FIFO that somebody put there.
@@ -105,17 +124,5 @@ def _opened(one: Nearby, algorithm: str, opened: ExitStack) -> Iterator[_Read]:
     except OSError:
         return
     opened.callback(os.close, descriptor)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return
-
-    def read(part: Part, wanted: str) -> bytes | None:
-        if known is None:
-            return os.pread(descriptor, part.bytes, part.start)
-        place = part.number - 1
-        if known.content.parts.digests[place : place + 1] != (wanted,):
-            return None
-        if frames:
-            return compression.plain_part(descriptor, frames[place], part.bytes)
-        return os.pread(descriptor, part.bytes, part.start)
-
-    yield read
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        yield _Source(descriptor, str(one.path), known)

@@ -16,7 +16,7 @@ from . import log
 from .errors import HeldError, StoreError
 from .names import BackupName
 from .stores.base import Copy
-from .stores.s3_versions import Removal, Version, Versions, as_it_was
+from .stores.s3_versions import Removal, Version, Versions, as_it_was, was_overwritten
 from .units import counted, size
 
 # Which of some backups, as they were, retention would not keep.
@@ -37,7 +37,10 @@ class Noncurrent:
 
     def __str__(self) -> str:
         if self.billed_bytes is None:
-            return "the store does not tell whether it keeps what was removed, and bills it"
+            return (
+                "how much of what was removed stays in the bucket and is billed is not known: allow "
+                "s3:GetBucketVersioning and s3:ListBucketVersions to this key"
+            )
         kept = f"{size(self.billed_bytes)} of what was removed stay in the bucket and are billed"
         gone = f"{counted(self.removed, 'old version')} gone for good, {size(self.removed_bytes)}"
         return ", ".join([gone] * bool(self.removed) + [kept] * bool(self.billed_bytes or not self.removed))
@@ -77,7 +80,9 @@ def _found(
     try:
         # Whoever removes sees for himself that what was removed is gone.
         behind = versions.behind(leaving=() if go_on else lost)
-        were = {name: as_it_was(name, left) for name, left in behind.items() if name not in lost}
+        spoiled = {name for name, left in behind.items() if was_overwritten(left)}
+        lost -= spoiled
+        were = {name: as_it_was(name, left) for name, left in behind.items() if name not in lost | spoiled}
         names = {*lost, *judge([copy for copy in were.values() if copy.is_there])}
     except StoreError as exc:
         return _warned(Noncurrent(billed_bytes=None, warnings=(f"Old versions were not removed for good. {exc}",)))
@@ -85,6 +90,12 @@ def _found(
     names |= {name for name, copy in were.items() if not copy.is_there}
     going = [version for name in sorted(names & behind.keys()) for version in behind[name]]
     done, warnings = Removal(), []
+    if spoiled:
+        warnings.append(
+            f"Old versions of {min(spoiled)}, of which somebody overwrote the data, stay"
+            + (f", and those of {counted(len(spoiled) - 1, 'other')}" if len(spoiled) > 1 else "")
+            + ": one of them may be the backup. Look at them, and remove by hand what nobody needs."
+        )
     if go_on is None:
         done.gone = [version for version in going if not version.is_marker]
     else:

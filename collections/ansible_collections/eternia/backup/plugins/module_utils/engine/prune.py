@@ -41,7 +41,8 @@ class Verdict:
 class Outcome:
     """The verdicts, those of them that were carried out, and what an operator should look at.
 
-    `noncurrent` is what became of old versions, None where the bucket keeps none, or nothing was removed.
+    `noncurrent` is what became of old versions, None where the bucket keeps none, nothing was removed, or pruning ended
+    before it looked.
     """
 
     verdicts: list[Verdict] = field(default_factory=list)
@@ -56,7 +57,7 @@ class Outcome:
 
 
 class PruneFailedError(EngineError):
-    """A removal failed; `outcome` says what was removed before it."""
+    """A removal failed; `outcome` says what was removed all the same."""
 
     def __init__(self, message: str, outcome: Outcome) -> None:
         super().__init__(message)
@@ -261,7 +262,7 @@ def _look_behind(
             there = _proven(store, there, config, now, upcoming, outcome)
         pinned = {verdict.decision.copy.name for verdict in outcome.verdicts if verdict.decision.copy.pinned}
         witnesses = [one.decision.copy for one in outcome.verdicts if one.store != catalog.SAFETY]
-        gone = [replace(copy, pinned=copy.name in pinned) for copy in were]
+        gone = [replace(copy, pinned=copy.pinned or copy.name in pinned) for copy in were]
         decisions = apply_policy([*there, *gone], config.policy, now, witnesses=witnesses)
         return {one.copy.name for one in decisions if not one.keep} & {copy.name for copy in gone}
 

@@ -13,7 +13,7 @@ from typing import Any
 from . import units
 from .errors import ConfigError, without_secrets
 
-# Slower than that, stores give up on who talks to them.
+# A store may give up on who is silent for 20 s (S3's RequestTimeout), and four connections share the line.
 _LEAST_RATE = 64_000
 _URL = r"(?a:https?://[^/?#@\s]+(?:[/?][!-~]*)?)"
 
@@ -67,7 +67,9 @@ class Reader:
         except ValueError:
             found = 0
         if found < _LEAST_RATE:
-            raise self._wrong(key, value, "bytes a second such as 500kB, 10MB or 10MiB, without quotes 64000 or more")
+            raise self._wrong(
+                key, value, "whole bytes a second, at least 64kB: 500kB, 10MB, 10MiB, or a number without quotes"
+            )
         return found
 
     def choice(self, key: str, allowed: tuple[str, ...], default: Any) -> Any:

@@ -49,6 +49,7 @@ def plan(config: Config, request: Request, *, clock: Clock) -> Outcome:
 
     An application that has the target open is no such reason: it is stopped before the run. It is told in `holders`.
     """
+    config = config.at_full_speed
     outcome = Outcome()
     _warn_of_missing_mount(config, outcome)
     lock.require_free(config.storage_path)
@@ -119,6 +120,7 @@ def run(config: Config, request: Request, *, clock: Clock, progress: Progress = 
 @contextmanager
 def _begun(config: Config, request: Request, clock: Clock) -> Iterator[tuple[_Attempt, Outcome]]:
     """Hold both locks, settle what an earlier restore left, and know what is to be restored."""
+    config = config.at_full_speed
     outcome = Outcome()
     _warn_of_missing_mount(config, outcome)
     files.make_private_dirs(config.storage_path)
@@ -192,6 +194,14 @@ class _Attempt:
         """Fetch and prove: the first candidate, or where the request may fall back the first that is whole."""
         if self._staged is not None:
             return self._staged
+        try:
+            return self._first_whole(progress)
+        except StoreError as exc:
+            if not self._outcome.cut_off:
+                raise
+            raise fetch.cut_off(exc, self.target, "the same restore, within a day,") from exc
+
+    def _first_whole(self, progress: Progress) -> Staged:
         return choice.first_whole(
             self._config,
             self._request,

@@ -9,12 +9,14 @@ was staged and has only the rename to do.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import stat
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+import time
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,9 @@ from .manifest import Content, Digest, Manifest, Parts, from_json
 from .target import Target
 
 _RECORD = "staged.json"
+# Marks a fetch that is not done, and how long it may take somebody to go on with it.
+_ARRIVING = "arriving"
+_AWAITED_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -44,39 +49,105 @@ class Staged:
     manifest: Manifest | None
 
 
-def prepare(target: Target, *, keep: Collection[str] = ()) -> int:
-    """An empty staging directory beside the target, mode 0700. Only for the holder of the target's lock.
-
-    Files with names to `keep`, which a fetch left that was cut off, stay: how many bytes of the disk they have.
-    """
+def prepare(target: Target) -> None:
+    """An empty staging directory beside the target, mode 0700. Only for the holder of the target's lock."""
     try:
-        if not (keep and _is_private(target)):
-            discard(target)
-            files.make_private_dir(target.staging)
-            return 0
-        kept = 0
-        for path in target.staging.iterdir():
-            facts = path.lstat()
-            # One that has another name is somebody's file already.
-            if path.name in keep and stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1:
-                kept += facts.st_blocks * 512
-            elif stat.S_ISDIR(facts.st_mode):
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-        return kept
+        discard(target)
+        files.make_private_dir(target.staging)
     except OSError as exc:
         raise TargetError(
             f"{target.staging} cannot be prepared: {files.reason(exc)}. Correct the rights on {target.staging.parent}."
         ) from exc
 
 
-def _is_private(target: Target) -> bool:
-    """Whether the staging that is there is as `prepare` makes it: what anybody else can put there proves nothing."""
+class Arriving:
+    """The staging of a fetch that may be gone on with when it is cut off: files that are open, by their names.
+
+    All goes by one descriptor of the directory. Its owner may at any moment put a link to any place of the host where
+    it was, and root must not write there.
+    """
+
+    def __init__(self, place: int, descriptors: dict[str, int]) -> None:
+        self._place, self._descriptors = place, descriptors
+
+    def descriptor(self, name: str) -> int:
+        """The file with this name, to be read and written."""
+        return self._descriptors[name]
+
+    @property
+    def bytes(self) -> int:
+        """How much of the disk the files have."""
+        return sum(os.fstat(descriptor).st_blocks * 512 for descriptor in self._descriptors.values())
+
+    def remove(self, name: str) -> None:
+        os.unlink(name, dir_fd=self._place)
+
+
+@contextmanager
+def arriving(target: Target, names: Collection[str]) -> Iterator[Arriving]:
+    """The staging with these files alone: as an earlier fetch left them, or empty. Only for the holder of the lock."""
+    with ExitStack() as opened:
+        try:
+            place = _begun(target, opened, {*names, _ARRIVING})
+            os.close(files.make(_ARRIVING, is_new=False, within=place))
+            descriptors = {name: opened.enter_context(files.opened(_file(place, name))) for name in names}
+        except OSError as exc:
+            raise TargetError(
+                f"{target.staging} cannot be prepared: {files.reason(exc)}. Correct the rights on "
+                f"{target.staging.parent}."
+            ) from exc
+        yield Arriving(place, descriptors)
+
+
+def _begun(target: Target, opened: ExitStack, names: Collection[str]) -> int:
+    """The staging directory, open: one that is there, where it is as `prepare` makes it, or a new one."""
+    with suppress(OSError):
+        place = opened.enter_context(files.opened(_directory(target)))
+        kinds = {name: os.stat(name, dir_fd=place, follow_symlinks=False).st_mode for name in os.listdir(place)}
+        # With directories in it, it is of no fetch.
+        if not any(map(stat.S_ISDIR, kinds.values())):
+            for name in kinds.keys() - names:
+                os.unlink(name, dir_fd=place)
+            return place
+    discard(target)
+    files.make_private_dir(target.staging)
+    return opened.enter_context(files.opened(_directory(target)))
+
+
+def _directory(target: Target) -> int:
+    """Raises OSError where somebody else could have put there what he likes: that proves nothing."""
+    descriptor = os.open(target.staging, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    facts = os.fstat(descriptor)
+    if facts.st_uid in _owners(target.staging.parent.stat()) and facts.st_mode & 0o077 == 0:
+        return descriptor
+    os.close(descriptor)
+    raise PermissionError(errno.EPERM, f"{target.staging} belongs to another user")
+
+
+def _file(place: int, name: str) -> int:
+    """One that was left, where it is nobody else's and has no other name; otherwise a new one."""
+    with suppress(OSError):
+        descriptor = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place)
+        facts = os.fstat(descriptor)
+        if stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1 and facts.st_uid in _owners(os.fstat(place)):
+            return descriptor
+        os.close(descriptor)
     with suppress(FileNotFoundError):
-        facts, above = target.staging.lstat(), target.staging.parent.stat()
-        owners = {os.geteuid(), above.st_uid} if os.geteuid() == 0 else {os.geteuid()}
-        return stat.S_ISDIR(facts.st_mode) and facts.st_uid in owners and facts.st_mode & 0o077 == 0
+        os.unlink(name, dir_fd=place)
+    return files.make(name, access=os.O_RDWR, within=place)
+
+
+def _owners(place: os.stat_result) -> set[int]:
+    """Whose what lies there may be: ours, and where we are root of him whose the place is."""
+    return {os.geteuid()} if os.geteuid() != 0 else {0, place.st_uid}
+
+
+def is_awaited(target: Target) -> bool:
+    """Whether a fetch was cut off lately, whose rest may come yet."""
+    with suppress(OSError):
+        marked = (target.staging / _ARRIVING).lstat().st_mtime
+        newest = max(path.lstat().st_mtime for path in target.staging.iterdir())
+        return not (target.staging / _RECORD).exists() and abs(time.time() - max(marked, newest)) < _AWAITED_SECONDS
     return False
 
 

@@ -164,7 +164,7 @@ def tidy(target: Target) -> str | None:
 
     Raises LockedError, StoreError, TargetError.
     """
-    if not os.path.lexists(target.staging):
+    if not os.path.lexists(target.staging) or (staging.is_awaited(target) and not journals.exists(target)):
         return None
     with lock.held_target(target.real):
         message = settle(target)

@@ -17,7 +17,6 @@ from ..errors import StoreError
 from ..files import Progress
 from ..manifest import Manifest
 from ..names import DRILLED_SUFFIX, MANIFEST_SUFFIX, PIN_SUFFIX, BackupName, parse_with_sidecar
-from ..parts import Part
 
 # The name of the store in S3.
 S3 = "s3"
@@ -84,8 +83,6 @@ class Store(Protocol):
     name: str
     at_once: int
     """How many backups it deletes at once."""
-    is_near: bool
-    """Whether its bytes lie on this host, so that to bring all of them costs no more than to look for some."""
 
     def location(self, name: BackupName | str) -> str:
         """Where a backup lies, as a person would type it: a path, or `s3://bucket/key`."""
@@ -99,11 +96,8 @@ class Store(Protocol):
     def open(self, name: BackupName) -> BinaryIO:
         """The stored bytes, to be read once from the front. Raises NotFoundError."""
 
-    def fetch(self, copy: Copy, target: Path, progress: Progress, ranges: Sequence[Part] | None = None) -> None:
-        """Bring the stored bytes to a path that does not exist yet. Raises DamagedError, NotFoundError, OSError.
-
-        With `ranges` a store that is not near brings those alone, into a file that is there.
-        """
+    def fetch(self, copy: Copy, target: Path, progress: Progress) -> None:
+        """Bring the stored bytes to a path that does not exist yet. Raises DamagedError, NotFoundError, OSError."""
 
     def prove(self, copy: Copy) -> None:
         """Compare every byte that is stored with the manifest. Raises DamagedError, NotFoundError."""
@@ -115,7 +109,10 @@ class Store(Protocol):
         """
 
     def remove(self, names: Sequence[BackupName]) -> Iterator[BackupName]:
-        """Delete backups, and tell of each that is gone: manifests first, so that none looks whole when it is not."""
+        """Delete backups, and tell of each that is gone: manifests first, so that none looks whole when it is not.
+
+        Of `at_once` of them, those that go are told before the error of the first that has to stay is raised.
+        """
 
 
 def group(listing: Iterable[tuple[str, int]]) -> Iterator[Copy]:

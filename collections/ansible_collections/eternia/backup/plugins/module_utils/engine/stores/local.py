@@ -19,7 +19,6 @@ from ..errors import DamagedError, NotFoundError, StoreError
 from ..files import Progress
 from ..manifest import Manifest
 from ..names import DRILLED_SUFFIX, MANIFEST_SUFFIX, SEEN_SUFFIX, SIDECAR_SUFFIXES, BackupName, Kind
-from ..parts import Part
 from .base import Copy, group
 
 _STAGING = ".staging"
@@ -31,7 +30,6 @@ class LocalStore:
     """Backups in `path`. Nothing is made or changed there before the first `staging` or `put`."""
 
     at_once = 1
-    is_near = True
 
     def __init__(self, path: Path, name: str = "local") -> None:
         self.path = path
@@ -64,7 +62,7 @@ class LocalStore:
     def open(self, name: BackupName) -> BinaryIO:
         return self._opened(str(name))
 
-    def fetch(self, copy: Copy, target: Path, progress: Progress, ranges: Sequence[Part] | None = None) -> None:
+    def fetch(self, copy: Copy, target: Path, progress: Progress) -> None:
         with self._opened(str(copy.name)) as stream:
             descriptor = files.make(target, access=os.O_RDWR)
             try:

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from .. import digest, verify
+from .. import digest, files, verify
 from ..errors import DamagedError, NameTakenError, NotFoundError, StoreError
 from ..files import Progress
 from ..manifest import Manifest, Transfer, from_json
@@ -40,7 +41,6 @@ class S3Store:
 
     name = S3
     at_once = _AT_ONCE
-    is_near = False
 
     def __init__(self, settings: S3Settings) -> None:
         self._settings = settings
@@ -77,11 +77,19 @@ class S3Store:
                 raise
             raise NotFoundError(f"{self.location(name)} does not exist. Choose another backup.") from exc
 
-    def fetch(self, copy: Copy, target: Path, progress: Progress, ranges: Sequence[Part] | None = None) -> None:
+    def fetch(self, copy: Copy, target: Path, progress: Progress) -> None:
+        with files.opened(files.make(target, access=os.O_RDWR)) as descriptor:
+            s3_download.fetch(self._client, self._key(copy.name), self._head_of(copy), descriptor, progress)
+
+    def fetch_parts(self, copy: Copy, target: int, parts: Sequence[Part], progress: Progress) -> None:
+        """Bring those parts of what is stored to their places in an open file. Raises as `fetch`."""
+        s3_download.fetch(self._client, self._key(copy.name), self._head_of(copy), target, progress, parts)
+
+    def _head_of(self, copy: Copy) -> dict[str, Any]:
         head = self._head(str(copy.name))
         if head is None:
             raise NotFoundError(f"{self.location(copy.name)} does not exist. Choose another backup.")
-        s3_download.fetch(self._client, self._key(copy.name), head, target, progress, ranges)
+        return head
 
     def claim(self, owner: Owner) -> bool:
         """Make the prefix the owner's, or see that it is, and find out whether the store keeps create-only.
@@ -166,21 +174,14 @@ class S3Store:
             bare = [name for name in batch if name not in kept]
             kept |= self._delete(bare, _BESIDE_MANIFEST) if bare else {}
             yield from (name for name in batch if name not in kept)
-            for refusal in kept.values():
-                raise refusal
+            if kept:
+                raise next(iter(kept.values()))
 
     def _delete(self, names: Sequence[BackupName], suffixes: Sequence[str]) -> dict[BackupName, S3Error]:
         """Delete those objects of some backups in one request; why what is still there is, by backup."""
         of = {self._key(f"{name}{suffix}"): name for name in names for suffix in suffixes}
-        answer = self._client.call(
-            "delete_objects", None, Delete={"Objects": [{"Key": key} for key in of], "Quiet": True}
-        )
-        errors = ((error["Key"], error.get("Code", ""), error.get("Message", "")) for error in answer.get("Errors", ()))
-        # A store that names another key than it was asked for has not done what it was asked for either.
-        return {
-            of.get(key, names[0]): self._client.refusal("delete_objects", key, code, words)
-            for key, code, words in errors
-        }
+        refused = self._client.delete([(key, None) for key in of])
+        return {of[key]: why for (key, _version), why in refused.items()}
 
     def _key(self, name: BackupName | str) -> str:
         return f"{self._settings.prefix}/{name}" if self._settings.prefix else str(name)

@@ -10,7 +10,7 @@ import io
 import os
 import sys
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -60,6 +60,9 @@ class S3Error(StoreError):
         super().__init__(message)
         self.code = code
 
+
+# A key, and the id of a version of it, None for the object itself.
+Address = tuple[str, "str | None"]
 
 # What each operation is to a person, and what it needs to be allowed: the service authorization reference,
 # https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html
@@ -199,6 +202,22 @@ class S3Client:
         if self._client.meta.config.request_checksum_calculation != "when_required":
             return {}
         return {"ContentMD5": b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()}
+
+    def delete(self, wanted: Sequence[Address]) -> dict[Address, S3Error]:
+        """Delete up to 1,000 objects, or versions of them, by one request; why those are still there that are.
+
+        An error that names nothing of what was wanted may be about any of it.
+        """
+        objects = [{"Key": key} if version is None else {"Key": key, "VersionId": version} for key, version in wanted]
+        answer = self.call("delete_objects", None, Delete={"Objects": objects, "Quiet": True})
+        refused: dict[Address, S3Error] = {}
+        for error in answer.get("Errors", ()):
+            key, version = error.get("Key", ""), error.get("VersionId")
+            of_key = [one for one in wanted if one[0] == key]
+            meant = [one for one in of_key if one[1] == version] or of_key or wanted
+            words = self.refusal("delete_objects", key, error.get("Code", ""), error.get("Message", ""))
+            refused.update(dict.fromkeys(meant, words))
+        return refused
 
     def refusal(self, operation: str, key: str, code: str, answer: str, region: str | None = None) -> S3Error:
         """What S3's `code` means here and what to do next. `region` is the one that the answer names, if it does."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from .. import files
@@ -22,34 +21,32 @@ _RANGE = 64 * 1024 * 1024
 
 
 def fetch(
-    client: S3Client, key: str, head: dict[str, Any], target: Path, progress: Progress, ranges: Sequence[Part] | None
+    client: S3Client,
+    key: str,
+    head: dict[str, Any],
+    target: int,
+    progress: Progress,
+    parts: Sequence[Part] | None = None,
 ) -> None:
-    """Bring the object that `head` describes to the new file `target`, or those `ranges` into one that is there.
-
-    Raises StoreError, OSError.
-    """
+    """Bring the object that `head` describes, or those parts, into an open file. Raises StoreError, OSError."""
     size = head["ContentLength"]
     most = min(_RANGE, size // PARALLEL)
-    wanted = split(size, least=most) if ranges is None else joined(ranges, most)
-    descriptor = files.make(target, access=os.O_RDWR, is_new=ranges is None)
-    try:
-        # Ranges arrive in no order; the file has its size from the start.
-        os.ftruncate(descriptor, size)
+    wanted = split(size, least=most) if parts is None else joined(parts, most)
+    # They arrive in no order; the file has its size from the start.
+    os.ftruncate(target, size)
 
-        def fetch_part(part: Part) -> None:
-            _fetch_part(client, key, head["ETag"], part, descriptor, progress)
+    def fetch_part(part: Part) -> None:
+        _fetch_part(client, key, head["ETag"], part, target, progress)
 
-        in_parallel(fetch_part, [part for part in wanted if part.bytes])
-    finally:
-        os.close(descriptor)
+    in_parallel(fetch_part, [part for part in wanted if part.bytes])
 
 
-def _fetch_part(client: S3Client, key: str, etag: str, part: Part, descriptor: int, progress: Progress) -> None:
+def _fetch_part(client: S3Client, key: str, etag: str, part: Part, target: int, progress: Progress) -> None:
     done = 0
     # With IfMatch an object that is replaced meanwhile is an error, not half of each.
     with client.open(key, Range=f"bytes={part.start}-{part.start + part.bytes - 1}", IfMatch=etag) as body:
         while chunk := body.read(min(_CHUNK, part.bytes - done)):
-            files.write_at(descriptor, chunk, part.start + done)
+            files.write_at(target, chunk, part.start + done)
             done += len(chunk)
             progress(len(chunk))
     if done != part.bytes:

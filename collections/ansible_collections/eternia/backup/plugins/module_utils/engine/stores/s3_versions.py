@@ -11,11 +11,11 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/DeletingObjectVersions.htm
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from .. import log
-from ..names import MANIFEST_SUFFIX, BackupName, iso, parse_with_sidecar
+from ..names import MANIFEST_SUFFIX, PIN_SUFFIX, BackupName, iso, parse_with_sidecar
 from .base import Copy
 from .s3_client import S3Client, S3Error
 
@@ -34,6 +34,7 @@ class Version:
     bytes: int
     is_current: bool
     is_marker: bool
+    etag: str = ""
 
 
 @dataclass
@@ -105,22 +106,13 @@ class Versions:
         for at in range(0, len(versions), _AT_ONCE):
             batch = versions[at : at + _AT_ONCE]
             go_on()
-            wanted = [{"Key": one.key, "VersionId": one.id} for one in batch]
             try:
-                answer = self._client.call("delete_objects", None, Delete={"Objects": wanted, "Quiet": True})
+                refused = self._client.delete([(one.key, one.id) for one in batch])
             except S3Error as exc:
                 done.refused.update(dict.fromkeys(versions[at:], exc))
                 return
-            for error in answer.get("Errors", ()):
-                done.refused.update(self._refused(batch, error))
+            done.refused.update({one: refused[one.key, one.id] for one in batch if (one.key, one.id) in refused})
             done.gone.extend(one for one in batch if one not in done.refused)
-
-    def _refused(self, batch: Sequence[Version], error: Mapping[str, str]) -> dict[Version, S3Error]:
-        """The versions that an error is about: where it names none that was asked for, it may be any of them."""
-        key, version_id = error.get("Key", ""), error.get("VersionId")
-        refusal = self._client.refusal("delete_objects", key, error.get("Code", ""), error.get("Message", ""))
-        of_key = [one for one in batch if one.key == key]
-        return dict.fromkeys([one for one in of_key if one.id == version_id] or of_key or batch, refusal)
 
     def _listed(self) -> Iterator[Version]:
         """What a listing says of names of ours, key by key; foreign ones are passed over."""
@@ -135,7 +127,8 @@ class Versions:
                     if parsed is not None:
                         size, is_current = entry.get("Size", 0), bool(entry.get("IsLatest"))
                         is_marker = kind == "DeleteMarkers"
-                        yield Version(*parsed, entry["Key"], entry["VersionId"], size, is_current, is_marker)
+                        etag = entry.get("ETag", "")
+                        yield Version(*parsed, entry["Key"], entry["VersionId"], size, is_current, is_marker, etag)
             following = {name: page.get(f"Next{name}") for name in ("KeyMarker", "VersionIdMarker")}
             if not page.get("IsTruncated") or not following["KeyMarker"]:
                 return
@@ -143,7 +136,18 @@ class Versions:
 
 
 def as_it_was(name: BackupName, versions: Sequence[Version]) -> Copy:
-    """A backup that is gone, as it would be listed were its versions still current. A pin that went is none."""
+    """A backup that is gone, as it would be listed were its versions still current; a pin that went with it, too.
+
+    Whoever deletes all there is by mistake deletes the pin as well.
+    """
     real = [one for one in versions if not one.is_marker]
     data = [one.bytes for one in real if not one.suffix]
-    return Copy(name, data[0] if data else None, has_manifest=any(one.suffix == MANIFEST_SUFFIX for one in real))
+    suffixes = {one.suffix for one in real}
+    return Copy(
+        name, data[0] if data else None, has_manifest=MANIFEST_SUFFIX in suffixes, pinned=PIN_SUFFIX in suffixes
+    )
+
+
+def was_overwritten(versions: Sequence[Version]) -> bool:
+    """Whether somebody put other data over a backup, which we never do: below lies what was one once."""
+    return len({one.etag for one in versions if not one.is_marker and not one.suffix}) > 1
