@@ -302,6 +302,7 @@ def test_the_owner_of_the_directory_leads_root_nowhere_else(lost, large, killed,
 
 def test_a_disk_that_fails_is_not_asked_again(lost, large, monkeypatch):
     shutil.copy(large, lost.database_path)
+    os.truncate(lost.database_path, 4 * PART)
     pread, asked = os.pread, []
 
     def fail(descriptor, count, offset):

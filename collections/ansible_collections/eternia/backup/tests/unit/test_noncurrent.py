@@ -27,6 +27,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine.health impor
 from ansible_collections.eternia.backup.plugins.module_utils.engine.names import parse
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Store
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_client import S3Client
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_client import S3Client
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_versions import Removal, Version, Versions
 from ansible_collections.eternia.backup.tests.unit.builders import (
     NOON,
@@ -428,6 +429,8 @@ class Client:
 
     def __init__(self, pages=0):
         self.pages, self.deleted = pages, []
+
+    delete = S3Client.delete
 
     def call(self, operation, _key, **params):
         if operation == "delete_objects":
