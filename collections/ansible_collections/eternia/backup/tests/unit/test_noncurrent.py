@@ -27,7 +27,6 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine.health impor
 from ansible_collections.eternia.backup.plugins.module_utils.engine.names import parse
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Store
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_client import S3Client
-from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_client import S3Client
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_versions import Removal, Version, Versions
 from ansible_collections.eternia.backup.tests.unit.builders import (
     NOON,
