@@ -40,7 +40,8 @@ def measure(folder: Path, options: Options) -> Iterator[Figure]:
     yield disk
     away = Figure(
         f"A restore of {options.mib:,} MiB from S3",
-        "From SeaweedFS on this machine, whose work is on the same cores; no copy lies on the disk. Ours as above. The "
+        "From SeaweedFS on this machine, whose work is on the same cores; no copy lies on the disk. Ours as above; "
+        "what the live database has of it is taken from there. The "
         "rivals download the same object, then fsync; then the same checks of what came, in a process of their own: "
         "quick check, row counts, digest. They keep nothing of what was there, and do not look at it.",
     )

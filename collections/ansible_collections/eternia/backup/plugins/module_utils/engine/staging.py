@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The Eternia maintainers
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What lies fetched and proven beside a target, ready for the one rename that makes it live.
+"""What lies fetched and proven beside a target, ready for the one rename that makes it live, or is still coming.
 
 A restore may be done in two runs: the first fetches and proves while the application still works, the second finds what
 was staged and has only the rename to do.
@@ -89,7 +89,7 @@ def arriving(target: Target, names: Collection[str]) -> Iterator[Arriving]:
     with ExitStack() as opened:
         try:
             place = _begun(target, opened, {*names, _ARRIVING})
-            os.close(files.make(_ARRIVING, is_new=False, within=place))
+            os.close(_file(place, _ARRIVING))
             descriptors = {name: opened.enter_context(files.opened(_file(place, name))) for name in names}
         except OSError as exc:
             raise TargetError(
