@@ -142,8 +142,9 @@ def _steps(rival: Rival, base: Path, way: Line | None, *, is_large: bool) -> dic
 
 def _step(rival: Rival, base: Path, way: Line | None, expected: tuple[Any, ...] | None = None) -> Step:
     """One backup; with what has to be found then, a restore. `base` is as large as what is copied."""
-    # A restore has no database to read, and rests as long all the same.
-    settle(base, rival.database, *(path for path in rival.kept.rglob("*") if expected is not None and path.is_file()))
+    read_next = [rival.database] if expected is None else [path for path in rival.kept.rglob("*") if path.is_file()]
+    # What comes from S3 is not read here, and rests as long all the same.
+    settle(*read_next or [base])
     before = (0, 0) if way is None else way.passed()
     back = rival.database
     if expected is None:
