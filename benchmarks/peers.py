@@ -82,8 +82,11 @@ def _rounds(folder: Path, mib: int, rivals: tuple[type[Rival], ...], options: Op
                 continue
             try:
                 steps = _one(folder / "one", base, rival, is_away=rivals is AWAY, is_large=is_large)
-            except (MissingError, NoStoreError) as exc:
+            except MissingError as exc:
                 reasons[rival.name] = str(exc)
+                continue
+            except NoStoreError as exc:
+                reasons[rival.name] = f"not measured: {exc}"
                 continue
             except RuntimeError as exc:
                 if issubclass(rival, Ours):
@@ -188,7 +191,7 @@ def _figure(where: str, mib: int, taken: Taken, reasons: dict[str, str], options
             figure.add(f"{name} — {step}", _in_words(values, step, away=away))
     for rival in AWAY if away else LOCAL:
         if rival.name in reasons:
-            figure.add(rival.name, f"not measured: {reasons[rival.name]}")
+            figure.add(rival.name, reasons[rival.name])
     figure.raw = _raw(where, mib, taken)
     return figure
 
@@ -395,7 +398,7 @@ def _growth(folder: Path, local: Taken, options: Options) -> Figure:
             usage = contender.back_up()
             taken[rival.name] = {FIRST: [Step(usage.seconds, usage.peak, 0, 0, _on_disk(contender.kept), {})]}
         except MissingError as exc:
-            figure.add(rival.name, f"not measured: {exc}")
+            figure.add(rival.name, str(exc))
         finally:
             shutil.rmtree(place)
     shutil.rmtree(folder)
