@@ -40,6 +40,8 @@ def svg(results: Mapping[str, Any]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * _WIDTH} {rows * _HEIGHT}"'
         ' font-family="sans-serif" font-size="11">',
+        "<!-- Copyright (c) 2026 The Eternia maintainers, GNU General Public License v3.0 or later",
+        "SPDX-License-Identifier: GPL-3.0-or-later -->",
         '<rect width="100%" height="100%" fill="white"/>',
     ]
     for place, (title, lines) in enumerate(panels):
