@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,11 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
         yield made
     finally:
         made.run("down")
+
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # So a shell begins what it starts in the background; what the tests start would never hear of Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
