@@ -55,7 +55,7 @@ def large(tmp_path_factory):
         connection.execute("CREATE TABLE memories (id INTEGER PRIMARY KEY, description BLOB)")
         connection.execute("BEGIN")
         connection.executemany(
-            "INSERT INTO memories (description) VALUES (?)", ((chance.randbytes(1 << 12),) for _ in range(250))
+            "INSERT INTO memories (description) VALUES (?)", ((chance.randbytes(1 << 12),) for _row in range(250))
         )
         connection.execute("COMMIT")
     assert 4 * PART < path.stat().st_size < 5 * PART
@@ -313,7 +313,7 @@ def test_a_disk_that_fails_is_not_asked_again(lost, large, monkeypatch):
             raise OSError(errno.EIO, "Input/output error")
         return pread(descriptor, count, offset)
 
-    monkeypatch.setattr(nearby, "in_order", lambda work, items: map(work, items))
+    monkeypatch.setattr(nearby, "in_order", map)
     monkeypatch.setattr(os, "pread", fail)
     assert run(lost, restore.stage).bytes_fetched == stored(lost, 0, 1, 2, 3, 4)
     assert asked == [0]

@@ -175,7 +175,7 @@ class S3Store:
             kept |= self._delete(bare, _BESIDE_MANIFEST) if bare else {}
             yield from (name for name in batch if name not in kept)
             if kept:
-                raise next(iter(kept.values()))
+                raise min(kept.items())[1]
 
     def _delete(self, names: Sequence[BackupName], suffixes: Sequence[str]) -> dict[BackupName, S3Error]:
         """Delete those objects of some backups in one request; why what is still there is, by backup."""
