@@ -446,7 +446,7 @@ def test_what_prune_removes_meanwhile_is_told_and_another_is_taken(config, monke
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_what_prune_removes_from_s3_meanwhile_is_no_damage(both, object_store, monkeypatch, when):
-    fetch = S3Store.fetch
+    fetch = S3Store.fetch_parts
 
     def fetch_while_somebody_prunes(store, copy, *arguments):
         if str(copy.name) == NAMES[2] and when == "before":
@@ -455,7 +455,7 @@ def test_what_prune_removes_from_s3_meanwhile_is_no_damage(both, object_store, m
         if str(copy.name) == NAMES[2]:
             list(store.remove([copy.name]))
 
-    monkeypatch.setattr(S3Store, "fetch", fetch_while_somebody_prunes)
+    monkeypatch.setattr(S3Store, "fetch_parts", fetch_while_somebody_prunes)
     outcome = run(both)
     assert outcome.problems == []
     assert outcome.drilled[1].name == (NAMES[1] if when == "before" else NAMES[2])
