@@ -78,7 +78,7 @@ def _bring(chosen: Chosen, directory: Path, config: Config, *, outcome: Outcome,
         except StoreError as exc:
             if not outcome.cut_off:
                 raise
-            raise fetch.cut_off(exc, place, "the same download (remove it if there will be none)") from exc
+            raise fetch.resumable(exc, place, "the same download (remove it if there will be none)") from exc
         except OSError as exc:
             raise StoreError(
                 f"{place.path} could not be stored: {files.reason(exc)}. Correct the rights there, or name another "

@@ -43,8 +43,8 @@ def bring(
     """Bring the first copy that is whole into the target's staging, and prove it there.
 
     What of it is `nearby`, or was brought by a run that was cut off, does not travel; a drill, which has to prove what
-    the store has, names nothing nearby. Raises DamagedError where every
-    copy is damaged or gone, StoreError where one could not be reached, TargetError.
+    the store has, names nothing nearby. Raises DamagedError where every copy is damaged or gone, StoreError where one
+    could not be reached, TargetError.
     """
     if chosen.candidate.raw is not None:
         return _bring_raw(chosen.candidate, target, outcome)
@@ -160,7 +160,7 @@ def _has_parts(copy: Copy, manifest: Manifest) -> bool:
     return copy.bytes == manifest.stored.bytes and (bool(manifest.stored.frames) or not manifest.stored.encoding)
 
 
-def cut_off(exc: StoreError, target: Target, what: str) -> StoreError:
+def resumable(exc: StoreError, target: Target, what: str) -> StoreError:
     """The error of a fetch whose rest the same run can bring later; `what` says which run."""
     return StoreError(f"{exc} What came of it lies in {target.staging}; {what} fetches only the rest.")
 

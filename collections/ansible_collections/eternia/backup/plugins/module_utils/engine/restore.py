@@ -199,7 +199,7 @@ class _Attempt:
         except StoreError as exc:
             if not self._outcome.cut_off:
                 raise
-            raise fetch.cut_off(exc, self.target, "the same restore, within a day,") from exc
+            raise fetch.resumable(exc, self.target, "the same restore, within a day,") from exc
 
     def _first_whole(self, progress: Progress) -> Staged:
         return choice.first_whole(

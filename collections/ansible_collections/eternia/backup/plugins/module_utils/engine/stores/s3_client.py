@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import StoreError, without_secrets
-from .s3_pace import Pace, hear_of_sending
 
 # The first with full-object CRC64NVME and with create-only multipart uploads.
 OLDEST_BOTO3 = (1, 36)
@@ -161,6 +160,9 @@ class S3Client:
     """Holds the boto3 client of one store, made at the first request. Raises S3Error, or StoreError without boto3."""
 
     def __init__(self, settings: S3Settings) -> None:
+        # Whoever only reads the settings, as every run does, has no use for it.
+        from .s3_pace import Pace
+
         self.settings = settings
         self.pace = Pace(settings.limit_rate)
         # AWS's own variables, which boto3 obeys: an endpoint that comes from them is no more AWS than a configured one.
@@ -242,6 +244,8 @@ class S3Client:
     def _client(self) -> Any:
         require_boto3()
         from botocore.exceptions import BotoCoreError
+
+        from .s3_pace import hear_of_sending
 
         try:
             client = _connect(self.settings, self._endpoint)
