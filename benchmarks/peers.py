@@ -22,13 +22,14 @@ from .object_store import BUCKET, NoStoreError
 from .options import Options
 from .processes import Ratio, Usage, python, run, spread
 from .report import Figure
-from .rivals import AWAY, LOCAL, Cp, MissingError, Ours, OursCompressed, Restic, Rival, Zstd
+from .rivals import AWAY, LOCAL, Cp, MissingError, Ours, OursCompressed, Rival, Zstd
 from .scene import CP, NoRoomError, need_room, settle
 
 FIRST, RANGE, RANDOM, RESTORE = "first", "1 % in a range", "0.1 % at random", "restore"
+DISK, S3 = "the disk", "S3"
 _SMALL_MIB = 256
 _PART = 16 << 20
-_MOST_MEMORY = 200
+MOST_MEMORY = 200
 
 
 @dataclass(frozen=True)
@@ -47,19 +48,30 @@ class Step:
 Taken = dict[str, dict[str, list[Step]]]
 
 
-def measure(folder: Path, options: Options) -> Iterator[Figure]:
-    """Two figures for each size, one on the disk and one in S3, then what is asked of them."""
-    sizes = sorted({min(_SMALL_MIB, options.mib), options.mib})
-    found: dict[tuple[str, int], Taken] = {}
-    for mib in sizes:
-        for where, rivals in (("the disk", LOCAL), ("S3", AWAY)):
-            taken, reasons = _rounds(folder / f"{where[-2:]}-{mib}", mib, rivals, options)
-            found[where, mib] = taken
-            yield _figure(where, mib, taken, reasons, options)
-    yield _targets(found["the disk", options.mib], found["S3", options.mib], options)
-    yield _memory(found, options)
-    yield _pinned(folder / "clones", options)
-    yield _growth(folder / "huge", found["the disk", options.mib], options)
+def measure_disk(folder: Path, options: Options) -> Iterator[Figure]:
+    """A figure for each size, then what is asked of the larger one."""
+    found: dict[int, Taken] = {}
+    for mib in _sizes(options):
+        taken, reasons = _rounds(folder / f"disk-{mib}", mib, LOCAL, options)
+        found[mib] = taken
+        yield _figure(DISK, mib, taken, reasons, options)
+    yield _disk_targets(found[options.mib], options)
+    yield _memory(DISK, found, options)
+
+
+def measure_s3(folder: Path, options: Options) -> Iterator[Figure]:
+    """The same with S3."""
+    found: dict[int, Taken] = {}
+    for mib in _sizes(options):
+        taken, reasons = _rounds(folder / f"s3-{mib}", mib, AWAY, options)
+        found[mib] = taken
+        yield _figure(S3, mib, taken, reasons, options)
+    yield _s3_targets(found[options.mib], options)
+    yield _memory(S3, found, options)
+
+
+def _sizes(options: Options) -> list[int]:
+    return sorted({min(_SMALL_MIB, options.mib), options.mib})
 
 
 def _rounds(folder: Path, mib: int, rivals: tuple[type[Rival], ...], options: Options) -> tuple[Taken, dict[str, str]]:
@@ -160,9 +172,9 @@ def _step(rival: Rival, base: Path, way: Line | None, expected: tuple[Any, ...] 
     os.sync()
     if expected is not None and _sum(back) != expected:
         raise RuntimeError(f"{rival.name} brought back something else")
-    told = _told(usage) if isinstance(rival, Ours) else {}
-    kept = _on_disk(rival.kept) if rival.endpoint is None else _in_bucket(rival.endpoint)
-    return Step(usage.seconds, usage.peak, after[0] - before[0], after[1] - before[1], kept, told)
+    said = told(usage) if isinstance(rival, Ours) else {}
+    kept = on_disk(rival.kept) if rival.endpoint is None else _in_bucket(rival.endpoint)
+    return Step(usage.seconds, usage.peak, after[0] - before[0], after[1] - before[1], kept, said)
 
 
 def _sum(path: Path) -> tuple[Any, ...]:
@@ -172,12 +184,13 @@ def _sum(path: Path) -> tuple[Any, ...]:
     return found
 
 
-def _told(usage: Usage) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(usage.output.splitlines()[-1])
-    return told
+def told(usage: Usage) -> dict[str, Any]:
+    """What a backup of ours says of itself."""
+    said: dict[str, Any] = json.loads(usage.output.splitlines()[-1])
+    return said
 
 
-def _on_disk(folder: Path) -> int:
+def on_disk(folder: Path) -> int:
     return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
 
 
@@ -186,19 +199,19 @@ def _in_bucket(endpoint: str) -> int:
 
 
 def _figure(where: str, mib: int, taken: Taken, reasons: dict[str, str], options: Options) -> Figure:
-    away = where == "S3"
+    away = where == S3
     figure = Figure(f"Side by side: {mib:,} MiB to {where}", _how(where, mib, options))
     for name, steps in taken.items():
         for step, values in steps.items():
-            figure.add(f"{name} — {step}", _in_words(values, step, away=away))
+            figure.add(f"{name} — {step}", in_words(values, step, away=away))
     for rival in AWAY if away else LOCAL:
         if rival.name in reasons:
             figure.add(rival.name, reasons[rival.name])
-    figure.raw = _raw(where, mib, taken)
+    figure.raw = raw(where, mib, taken)
     return figure
 
 
-def _raw(where: str, mib: int, taken: Taken) -> dict[str, Any]:
+def raw(where: str, mib: int, taken: Taken) -> dict[str, Any]:
     """As the plot reads it too."""
     steps = {name: {step: [asdict(one) for one in all_] for step, all_ in its.items()} for name, its in taken.items()}
     return {"mib": mib, "where": where, "taken": steps}
@@ -209,7 +222,7 @@ def _how(where: str, mib: int, options: Options) -> str:
         "A first backup, a second after 1 % of the rows changed one behind the other, a third after 0.1 % changed "
         "anywhere, then a restore."
     ]
-    if where == "S3":
+    if where == S3:
         words += [
             "SeaweedFS on this machine, a new one for each contender; the restore is onto an empty disk. Everybody's "
             "bytes pass one process that counts them. Ours takes a verified backup to the disk too; s5cmd, rclone and "
@@ -227,12 +240,12 @@ def _how(where: str, mib: int, options: Options) -> str:
     ]
     if mib > _SMALL_MIB:
         words += ["One round of restic, borg, boto3 and litestream." if options.runs > 1 else ""]
-        words += ["s5cmd, rclone and boto3 would send all of it again, which is left out here."] * (where == "S3")
-        words += ["borg without compression only at the small size."] * (where != "S3")
+        words += ["s5cmd, rclone and boto3 would send all of it again, which is left out here."] * (where == S3)
+        words += ["borg without compression only at the small size."] * (where == DISK)
     return " ".join(filter(None, words))
 
 
-def _in_words(values: list[Step], step: str, *, away: bool) -> str:
+def in_words(values: list[Step], step: str, *, away: bool) -> str:
     words = [
         spread([one.seconds for one in values], "s", 2),
         f"{max(one.peak for one in values) / 2**20:,.0f} MiB memory",
@@ -245,29 +258,37 @@ def _in_words(values: list[Step], step: str, *, away: bool) -> str:
     return "; ".join(words)
 
 
-def _targets(local: Taken, away: Taken, options: Options) -> Figure:
+def _disk_targets(taken: Taken, options: Options) -> Figure:
     figure = Figure(
-        f"What is asked of {options.mib:,} MiB",
+        f"What is asked of {options.mib:,} MiB to the disk",
+        "Ratios of the rounds above: whole processes, of which ours alone checks anything.",
+    )
+    if Ours.name not in taken:
+        figure.add("ours", "not measured: see above")
+        return figure
+    ours, zstd = taken[Ours.name], taken[OursCompressed.name]
+    _ratio(figure, options, "verified backup ÷ (`cp` + fsync)", ours[FIRST], _of(taken, Cp.name, FIRST), 1.8)
+    rival = '`sqlite3 SRC ".backup DST"`'
+    _ratio(figure, options, f"verified backup ÷ {rival}", ours[FIRST], _of(taken, rival, FIRST), 0.5)
+    _ratio(figure, options, "verified backup ÷ restic's first", ours[FIRST], _of(taken, "restic", FIRST), 0.25)
+    _ratio(figure, options, "zstd backup ÷ `zstd -T0 -3`", zstd[FIRST], _of(taken, Zstd.name, FIRST), 1.1)
+    more = [mine.seconds - plain.seconds for mine, plain in zip(zstd[FIRST], ours[FIRST])]
+    _ratio(figure, options, "— what it takes more than the plain one ÷ it", more, _of(taken, Zstd.name, FIRST))
+    return figure
+
+
+def _s3_targets(taken: Taken, options: Options) -> Figure:
+    figure = Figure(
+        f"What is asked of {options.mib:,} MiB to S3",
         "Ratios of the rounds above. Our upload is the whole run less the steps that take the local backup, so the "
         "start of Python and of boto3 count; of the others it is the whole process, and nothing is checked in it. "
         "Touched parts are those of 16 MiB whose digests in the manifests differ.",
     )
-    if Ours.name not in local:
+    if Ours.name not in taken:
         figure.add("ours", "not measured: see above")
         return figure
-    ours, zstd = local[Ours.name], local[OursCompressed.name]
-    _ratio(figure, options, "verified backup ÷ (`cp` + fsync)", ours[FIRST], _of(local, "`cp` + fsync", FIRST), 1.8)
-    rival = '`sqlite3 SRC ".backup DST"`'
-    _ratio(figure, options, f"verified backup ÷ {rival}", ours[FIRST], _of(local, rival, FIRST), 0.5)
-    _ratio(figure, options, "verified backup ÷ restic's first", ours[FIRST], _of(local, "restic", FIRST), 0.25)
-    _ratio(figure, options, "zstd backup ÷ `zstd -T0 -3`", zstd[FIRST], _of(local, Zstd.name, FIRST), 1.1)
-    more = [mine.seconds - plain.seconds for mine, plain in zip(zstd[FIRST], ours[FIRST])]
-    _ratio(figure, options, "— what it takes more than the plain one ÷ it", more, _of(local, Zstd.name, FIRST))
-    if Ours.name not in away:
-        figure.add("in S3", "not measured: there is no store")
-        return figure
-    ours = away[Ours.name]
-    copiers = [steps[FIRST] for name in ("s5cmd", "rclone") if (steps := away.get(name))]
+    ours = taken[Ours.name]
+    copiers = [steps[FIRST] for name in ("s5cmd", "rclone") if (steps := taken.get(name))]
     best = min(copiers, key=lambda one: median(step.seconds for step in one), default=None)
     local_steps = [sum(took for step, took in one.told["steps"].items() if step != "send") for one in ours[FIRST]]
     upload = [one.seconds - took for one, took in zip(ours[FIRST], local_steps)]
@@ -276,7 +297,7 @@ def _targets(local: Taken, away: Taken, options: Options) -> Figure:
     size = options.mib << 20
     sent = max(one.sent for one in ours[RANGE]) / size
     figure.add("1 % in a range: bytes sent ÷ the file", f"{sent:.3f}", "≤ 0.05", options.judge(sent <= 0.05))
-    _ratio(figure, options, "— the whole run ÷ restic's", ours[RANGE], _of(away, "restic", RANGE), 0.5)
+    _ratio(figure, options, "— the whole run ÷ restic's", ours[RANGE], _of(taken, "restic", RANGE), 0.5)
     touched, over = _touched(ours), 1 << 20
     sent_random = max(one.sent for one in ours[RANDOM])
     figure.add(
@@ -285,8 +306,8 @@ def _targets(local: Taken, away: Taken, options: Options) -> Figure:
         "≤ 1 MiB",
         options.judge(sent_random - touched <= over),
     )
-    _ratio(figure, options, "restore, checked ÷ s5cmd's download", ours[RESTORE], _of(away, "s5cmd", RESTORE), 1.1)
-    _ratio(figure, options, "restore, checked ÷ restic's restore", ours[RESTORE], _of(away, "restic", RESTORE), 0.5)
+    _ratio(figure, options, "restore, checked ÷ s5cmd's download", ours[RESTORE], _of(taken, "s5cmd", RESTORE), 1.1)
+    _ratio(figure, options, "restore, checked ÷ restic's restore", ours[RESTORE], _of(taken, "restic", RESTORE), 0.5)
     return figure
 
 
@@ -321,123 +342,14 @@ def _touched(steps: dict[str, list[Step]]) -> int:
     return sum(min(_PART, size - place * _PART) for place in changed)
 
 
-def _memory(found: dict[tuple[str, int], Taken], options: Options) -> Figure:
-    figure = Figure("Peak memory of all that is ours", "The largest of all steps above, the interpreter included.")
+def _memory(where: str, found: dict[int, Taken], options: Options) -> Figure:
+    figure = Figure(
+        f"Peak memory of all that is ours, to {where}", "The largest of all steps above, the interpreter included."
+    )
     for name in (Ours.name, OursCompressed.name):
-        for (where, mib), taken in found.items():
+        for mib, taken in found.items():
             peaks = [one.peak / 2**20 for values in taken.get(name, {}).values() for one in values]
             if peaks:
-                met = options.judge(max(peaks) <= _MOST_MEMORY)
-                figure.add(f"{name}, {mib:,} MiB to {where}", f"{max(peaks):,.0f} MiB", f"≤ {_MOST_MEMORY} MiB", met)
-    return figure
-
-
-def _pinned(folder: Path, options: Options) -> Figure:
-    """On a filesystem that has clones, for which root mounts a file."""
-    figure = Figure(
-        f"How long the source is held on xfs, {options.mib:,} MiB",
-        "In a file that is mounted, with reflinks: the engine clones the file and counts its rows while it is held. "
-        "Beside it `cp --reflink=never` + fsync, and `cp --reflink=always` + fsync, there too.",
-    )
-    label = "time held ÷ `cp` + fsync"
-    if os.geteuid() != 0 or shutil.which("mkfs.xfs") is None:
-        figure.add(label, "not measured: needs root and mkfs.xfs: apt-get install xfsprogs")
-        return figure
-    folder.mkdir(parents=True)
-    try:
-        need_room(folder, 4 * options.mib)
-        with _xfs(folder, 4 * options.mib + 400) as place:
-            _hold(figure, label, place, options)
-    except (NoRoomError, RuntimeError) as exc:
-        # A container may not mount.
-        figure.add(label, f"not measured: {str(exc).splitlines()[-1]}")
-    return figure
-
-
-@contextlib.contextmanager
-def _xfs(folder: Path, mib: int) -> Iterator[Path]:
-    image, place = folder / "image", folder / "mounted"
-    place.mkdir()
-    run(["truncate", "-s", f"{mib}M", str(image)])
-    run(["mkfs.xfs", "-q", "-m", "reflink=1", str(image)])
-    run(["mount", "-o", "loop", str(image), str(place)])
-    try:
-        yield place
-    finally:
-        run(["umount", str(place)])
-        shutil.rmtree(folder)
-
-
-def _hold(figure: Figure, label: str, place: Path, options: Options) -> None:
-    database, copy = place / "eternia.db", place / "copy.db"
-    run(python("make_database", database, options.mib))
-    seconds: dict[str, list[float]] = {"held": [], "ours": [], "never": [], "always": []}
-    for _round in range(options.runs):
-        settle(database)
-        usage = run(python("backup", database, place / "backups"))
-        seconds["held"].append(_told(usage)["pinned_seconds"])
-        seconds["ours"].append(usage.seconds)
-        shutil.rmtree(place / "backups")
-        for reflink in ("never", "always"):
-            settle(database)
-            copying = run(["sh", "-c", f"cp --reflink={reflink} {database} {copy} && sync {copy}"])
-            seconds[reflink].append(copying.seconds)
-            copy.unlink()
-    ratio = Ratio.of(seconds["held"], seconds["never"])
-    # Two digits of a hundredth.
-    shown = f"{ratio.value:.4f} ({ratio.low:.4f} to {ratio.high:.4f})"
-    figure.add(label, shown, "≤ 0.02", options.judge(ratio.value <= 0.02))
-    figure.add("time held", spread([one * 1000 for one in seconds["held"]], "ms", 1))
-    figure.add("`cp --reflink=always` + fsync", spread([one * 1000 for one in seconds["always"]], "ms", 1))
-    figure.add("`cp --reflink=never` + fsync", spread(seconds["never"], "s", 2))
-    figure.add("the whole verified backup ÷ it", str(Ratio.of(seconds["ours"], seconds["never"])))
-    figure.raw = {"seconds": seconds}
-
-
-def _growth(folder: Path, local: Taken, options: Options) -> Figure:
-    """One verified backup to the disk at the huge size, where it is asked for and there is room."""
-    figure = Figure(
-        "A verified backup to the disk as it grows",
-        "One run of each at the large size, beside the medians above: 10 times as large may take 11 times as long. "
-        "Where the source and its copy do not fit into memory together, all of them wait for the disk.",
-    )
-    if options.huge_mib is None:
-        figure.add("time ÷ time", "not measured: BENCH_HUGE_MIB names no size, such as 20480")
-        return figure
-    times = options.huge_mib / options.mib
-    label = f"time at {options.huge_mib:,} MiB ÷ at {options.mib:,} MiB"
-    try:
-        folder.mkdir(parents=True)
-        need_room(folder, 2 * options.huge_mib)
-    except NoRoomError as exc:
-        figure.add(label, f"not measured: {exc}")
-        return figure
-    database = folder / "eternia.db"
-    run(python("make_database", database, options.huge_mib))
-    taken: Taken = {}
-    for rival in (Ours, Cp, Restic):
-        place = folder / "one"
-        place.mkdir()
-        try:
-            contender = rival(place, database)
-            settle(database)
-            usage = contender.back_up()
-            taken[rival.name] = {FIRST: [Step(usage.seconds, usage.peak, 0, 0, _on_disk(contender.kept), {})]}
-        except MissingError as exc:
-            figure.add(rival.name, str(exc))
-        finally:
-            shutil.rmtree(place)
-    shutil.rmtree(folder)
-    for name, steps in taken.items():
-        (one,) = steps[FIRST]
-        if name in local:
-            growth = one.seconds / median(step.seconds for step in local[name][FIRST])
-            is_ours = name == Ours.name
-            target = (f"≤ {1.1 * times:.1f}", options.judge(growth <= 1.1 * times)) if is_ours else ()
-            figure.add(f"{name}: {label}", f"{growth:.1f}", *target)
-        figure.add(f"{name} at {options.huge_mib:,} MiB", _in_words([one], FIRST, away=False))
-    peak = taken[Ours.name][FIRST][0].peak / 2**20
-    met = options.judge(peak <= _MOST_MEMORY)
-    figure.add(f"peak memory at {options.huge_mib:,} MiB", f"{peak:,.0f} MiB", f"≤ {_MOST_MEMORY} MiB", met)
-    figure.raw = _raw("the disk", options.huge_mib, taken)
+                met = options.judge(max(peaks) <= MOST_MEMORY)
+                figure.add(f"{name}, {mib:,} MiB", f"{max(peaks):,.0f} MiB", f"≤ {MOST_MEMORY} MiB", met)
     return figure

@@ -17,7 +17,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import listing, machine, memory, peers, playbook, plot, report, restore, retention, scale, speed, startup, waits
+from . import (
+    growth,
+    hold,
+    listing,
+    machine,
+    memory,
+    peers,
+    playbook,
+    plot,
+    report,
+    restore,
+    retention,
+    scale,
+    speed,
+    startup,
+    waits,
+)
 from .options import Options, from_environment
 from .report import Figure
 from .scene import NoRoomError, Scene
@@ -89,7 +105,10 @@ _GROUPS: dict[str, Callable[[Path, Options], Iterable[Figure]]] = {
     "playbook": lambda folder, options: [playbook.measure(folder, options)],
     "backup": _backup,
     "restore": restore.measure,
-    "peers": peers.measure,
+    "peers-disk": peers.measure_disk,
+    "peers-s3": peers.measure_s3,
+    "hold": lambda folder, options: [hold.measure(folder, options)],
+    "growth": lambda folder, options: [growth.measure(folder, options)],
 }
 
 

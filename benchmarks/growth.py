@@ -1,0 +1,76 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How the time of a verified backup grows with the database."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from statistics import median
+
+from .options import Options
+from .peers import DISK, FIRST, MOST_MEMORY, Step, in_words, on_disk, raw
+from .processes import python, run
+from .report import Figure
+from .rivals import Cp, MissingError, Ours, Restic, Rival
+from .scene import NoRoomError, need_room, settle
+
+_RIVALS: tuple[type[Rival], ...] = (Ours, Cp, Restic)
+_LABEL = "time at {0:,} MiB ÷ at {1:,} MiB"
+
+
+def measure(folder: Path, options: Options) -> Figure:
+    """One verified backup to the disk at the huge size, where it is asked for and there is room, and rivals beside."""
+    figure = Figure(
+        "A verified backup to the disk as it grows",
+        "One run of each at the large size, beside the median of its runs at the usual one: 10 times as large may take "
+        "11 times as long. Where the source and its copy do not fit into memory together, all of them wait for the "
+        "disk.",
+    )
+    if options.huge_mib is None:
+        figure.add("time ÷ time", "not measured: BENCH_HUGE_MIB names no size, such as 20480")
+        return figure
+    label = _LABEL.format(options.huge_mib, options.mib)
+    folder.mkdir(parents=True)
+    try:
+        need_room(folder, 2 * options.huge_mib)
+    except NoRoomError as exc:
+        figure.add(label, f"not measured: {exc}")
+        return figure
+    usual = _taken(folder, options.mib, options.runs, figure)
+    huge = _taken(folder, options.huge_mib, 1, figure)
+    times = 1.1 * options.huge_mib / options.mib
+    for name, (one,) in huge.items():
+        growth = one.seconds / median(step.seconds for step in usual[name])
+        target = (f"≤ {times:.1f}", options.judge(growth <= times)) if name == Ours.name else ()
+        figure.add(f"{name}: {label}", f"{growth:.1f}", *target)
+        figure.add(f"{name} at {options.huge_mib:,} MiB", in_words([one], FIRST, away=False))
+    peak = huge[Ours.name][0].peak / 2**20
+    met = options.judge(peak <= MOST_MEMORY)
+    figure.add(f"peak memory at {options.huge_mib:,} MiB", f"{peak:,.0f} MiB", f"≤ {MOST_MEMORY} MiB", met)
+    figure.raw = raw(DISK, options.huge_mib, {name: {FIRST: steps} for name, steps in huge.items()})
+    return figure
+
+
+def _taken(folder: Path, mib: int, runs: int, figure: Figure) -> dict[str, list[Step]]:
+    """By the name of who took part: first backups of one database, in turns."""
+    database = folder / "eternia.db"
+    run(python("make_database", database, mib))
+    taken: dict[str, list[Step]] = {}
+    for _round in range(runs):
+        for rival in _RIVALS:
+            place = folder / "one"
+            place.mkdir()
+            try:
+                contender = rival(place, database)
+                settle(database)
+                usage = contender.back_up()
+                step = Step(usage.seconds, usage.peak, 0, 0, on_disk(contender.kept), {})
+                taken.setdefault(rival.name, []).append(step)
+            except MissingError as exc:
+                figure.add(rival.name, str(exc))
+            finally:
+                shutil.rmtree(place)
+    database.unlink()
+    return taken
