@@ -22,7 +22,7 @@ def measure(folder: Path, options: Options) -> Figure:
     """On a filesystem that has clones, for which root mounts a file."""
     figure = Figure(
         f"How long the source is held on xfs, {options.mib:,} MiB",
-        "In a file that is mounted, with reflinks: the engine clones the file and counts its rows while it is held. "
+        "In a file that is mounted, with reflinks: the engine clones the file and lets go, and counts rows later. "
         "Beside it `cp --reflink=never` + fsync, and `cp --reflink=always` + fsync, there too.",
     )
     label = "time held ÷ `cp` + fsync"

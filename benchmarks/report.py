@@ -32,8 +32,7 @@ What is known of the targets that are missed: a second backup to S3 takes as lon
 which in SeaweedFS costs as much as receiving them (20 of 25 s), and a first one as long as the store's own work (13 of
 17 seconds of both cores for each GiB); over plain HTTP we sign each body, which rclone leaves out. A checked restore is
 a download and a check of the database, and the check cannot begin before the last byte is there. On two cores a backup
-to the disk is the copy, the check and two counts of the rows; more cores would lift that. On xfs the clone takes
-milliseconds: what holds the source is the count of its rows, which belongs behind the hold. The virtual disk here
+to the disk is the copy, the check and two counts of the rows; more cores would lift that. The virtual disk here
 writes fast until its burst is used up (the same `cp` took 1.3 s first and 6 s later), and other work ran beside the
 first of the three rounds on the disk: those ratios say little.
 """

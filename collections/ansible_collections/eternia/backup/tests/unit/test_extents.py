@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import subprocess
 from contextlib import closing
 from dataclasses import replace
@@ -23,31 +22,14 @@ from ansible_collections.eternia.backup.tests.unit.builders import (
     database,
     query,
 )
+from ansible_collections.eternia.backup.tests.unit.filesystems import MIB, mounted
 
-MIB = 1024 * 1024
 FIRST, SECOND, THIRD = (f"eternia_backup_20261122_{hour}0000.db" for hour in (12, 13, 14))
-
-
-def mounted(tmp_path, kind):
-    """A filesystem in a file, or the reason why there is none."""
-    maker = shutil.which(f"mkfs.{kind}")
-    if os.geteuid() != 0 or maker is None:
-        pytest.skip(f"needs root and mkfs.{kind} (Debian: {kind}progs or {kind}-progs)")
-    image, place = tmp_path / "image", tmp_path / "mounted"
-    with image.open("wb") as file:
-        file.truncate(400 * MIB)
-    subprocess.run([maker, "-q", str(image)], check=True, capture_output=True)
-    place.mkdir()
-    done = subprocess.run(["mount", "-o", "loop", str(image), str(place)], check=False, capture_output=True, text=True)
-    if done.returncode != 0:
-        pytest.skip(f"{kind} cannot be mounted here: {done.stderr.strip()}")
-    return place
 
 
 @pytest.mark.parametrize("kind", ["xfs", "btrfs"])
 def test_where_the_filesystem_has_clones_a_backup_costs_what_changed(tmp_path, kind):
-    place = mounted(tmp_path, kind)
-    try:
+    with mounted(tmp_path, kind) as place:
         config = configuration(place)
         database(config.database_path, rows=100_000)
         size = config.database_path.stat().st_size
@@ -64,8 +46,6 @@ def test_where_the_filesystem_has_clones_a_backup_costs_what_changed(tmp_path, k
         # Whoever goes on writes to blocks of his own.
         for name in (FIRST, SECOND, THIRD):
             assert query(config.storage_path / name, "PRAGMA integrity_check") == [("ok",)]
-    finally:
-        subprocess.run(["umount", str(place)], check=True)
 
 
 def test_what_is_gone_or_no_file_costs_nothing(tmp_path):

@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,8 +36,8 @@ _NOT_SUPPORTED = {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, err
 def copy_bytes(source: int, target: int, size: int, *, flush_bytes: int = 0, progress: Progress = silent) -> str:
     """Copy the first `size` bytes between two open files in the cheapest way the filesystem has.
 
-    With `flush_bytes` what was copied goes onto the disk after each so many bytes. A journalling filesystem may make
-    somebody else's fsync wait for all that we have not flushed yet.
+    With `flush_bytes` what was copied goes onto the disk each so many bytes, while the next so many are copied: never
+    more than twice that is not there yet. A journalling filesystem may make somebody else's fsync wait for all of it.
 
     Returns the way taken: `reflink`, `copy_file_range` or `read`. Raises OSError, also where the source ends early.
     """
@@ -46,15 +47,22 @@ def copy_bytes(source: int, target: int, size: int, *, flush_bytes: int = 0, pro
     return way
 
 
-def _copy_bytes(source: int, target: int, size: int, flush_bytes: int, progress: Progress) -> str:
+def clone(source: int, target: int, size: int) -> bool:
+    """Have the first `size` bytes of an open file share the disk with another; False where that cannot be."""
     try:
         fcntl.ioctl(target, _FICLONE, source)
         os.ftruncate(target, size)
-        progress(size)
-        return "reflink"
+        return True
     except OSError as exc:
         if exc.errno not in _NOT_SUPPORTED:
             raise
+    return False
+
+
+def _copy_bytes(source: int, target: int, size: int, flush_bytes: int, progress: Progress) -> str:
+    if clone(source, target, size):
+        progress(size)
+        return "reflink"
     try:
         _copy_file_range(source, target, size, flush_bytes, progress)
         return "copy_file_range"
@@ -71,15 +79,45 @@ def _copy_file_range(source: int, target: int, size: int, flush_bytes: int, prog
     if copy is None:
         raise OSError(errno.ENOSYS, "no copy_file_range here")
     done = flushed = 0
-    while done < size:
-        count = copy(source, target, min(flush_bytes or _COPY_CHUNK, size - done), done, done)
-        if count == 0:
-            return
-        done += count
-        progress(count)
-        if flush_bytes and done - flushed >= flush_bytes:
+    with _flusher(target) as flush:
+        while done < size:
+            count = copy(source, target, min(flush_bytes or _COPY_CHUNK, size - done), done, done)
+            if count == 0:
+                return
+            done += count
+            progress(count)
+            if flush_bytes and done - flushed >= flush_bytes:
+                flush()
+                flushed = done
+
+
+@contextmanager
+def _flusher(target: int) -> Iterator[Callable[[], None]]:
+    """Put what was written onto the disk while more is written: a flush waits for the one before, and raises for it."""
+    going: list[threading.Thread] = []
+    failures: list[OSError] = []
+
+    def work() -> None:
+        try:
             os.fdatasync(target)
-            flushed = done
+        except OSError as exc:
+            failures.append(exc)
+
+    def wait() -> None:
+        while going:
+            going.pop().join()
+        if failures:
+            raise failures[0]
+
+    def flush() -> None:
+        wait()
+        going.append(threading.Thread(target=work))
+        going[0].start()
+
+    try:
+        yield flush
+    finally:
+        wait()
 
 
 def _read_and_write(source: int, target: int, size: int, progress: Progress) -> None:

@@ -28,7 +28,7 @@ from .errors import EngineError, SourceError
 # A pin fails only when a commit falls into its few microseconds.
 _ATTEMPTS = 200
 _CHUNK = 1 << 20
-_FLUSH_BYTES = 128 << 20
+_FLUSH_BYTES = 64 << 20
 # Reads page 1, and with it whatever pins a state.
 _ANY_READ = "SELECT count(*) FROM sqlite_master"
 # Byte 18 of the header says so: https://www.sqlite.org/fileformat2.html#file_format_version_numbers
@@ -66,21 +66,30 @@ class Pin:
             return self.mark.pages * self.mark.page_size
         return os.fstat(self._database).st_size
 
+    @property
+    def needed_log(self) -> tuple[int, wal.Mark] | None:
+        """The open log and where it stands, where the database file alone lacks something of this state."""
+        if self.log is None or self.mark is None or not self.mark.log_is_needed:
+            return None
+        return self.log, self.mark
+
     def copy_to(self, target: int) -> str:
         """Copy this state of the database; returns the way it was done."""
-        size = min(self.size, os.fstat(self._database).st_size)
         # In rollback mode writers wait for us: what is flushed afterwards does not keep them waiting.
-        way = files.copy_bytes(self._database, target, size, flush_bytes=_FLUSH_BYTES if self.mark else 0)
-        pages = self._pages()
-        if pages is not None:
-            for number in pages.numbers():
-                files.write_at(target, pages.get(number) or b"", (number - 1) * pages.size)
+        flush_bytes = _FLUSH_BYTES if self.mark else 0
+        way = files.copy_bytes(self._database, target, self._file_bytes, flush_bytes=flush_bytes)
+        if self.needed_log is not None:
+            wal.fold(*self.needed_log, target)
         os.ftruncate(target, self.size)
         return way
 
+    def clone_to(self, target: int) -> bool:
+        """Clone the database file, without what only the log has; False where the filesystem has no clones."""
+        return files.clone(self._database, target, self._file_bytes)
+
     def chunks(self) -> Iterator[bytes]:
         """The bytes of this state of the database, in order."""
-        pages = self._pages()
+        pages = None if self.needed_log is None else wal.Pages(*self.needed_log)
         step = _CHUNK if pages is None else pages.size
         for start in range(0, self.size, step):
             newer = None if pages is None else pages.get(start // step + 1)
@@ -88,10 +97,10 @@ class Pin:
             # The page at 1 GiB is never written: behind the end of the file it is in neither place, and reads as zeros.
             yield newer or os.pread(self._database, length, start).ljust(length, b"\0")
 
-    def _pages(self) -> wal.Pages | None:
-        if self.mark is None or self.log is None or not self.mark.log_is_needed:
-            return None
-        return wal.Pages(self.log, self.mark)
+    @property
+    def _file_bytes(self) -> int:
+        # What lies behind the end of this state was cut off by it, what is not there yet is in the log.
+        return min(self.size, os.fstat(self._database).st_size)
 
 
 @contextmanager

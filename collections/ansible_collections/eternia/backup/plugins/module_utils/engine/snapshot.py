@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import digest, files, log, rights, sqlite, verify
+from . import clone, digest, files, log, rights, sqlite, verify
 from .errors import DamagedError, SourceError, StoreError
 from .manifest import Content, Digest
 from .names import DATABASE, STATE
@@ -34,7 +34,7 @@ _Read = TypeVar("_Read")
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A copy in staging. `facts` were read from the source in the same read transaction.
+    """A copy in staging. `facts` were read from the source in the same read transaction, or from a clone of that state.
 
     `way` says how it was copied, `pinned_seconds` how long the source was held.
     """
@@ -161,10 +161,14 @@ def _take_database(path: Path, target: Path) -> Snapshot:
 
 def _copy_pinned(path: Path, target: Path, may_rest: bool) -> Snapshot:
     target.unlink(missing_ok=True)
-    with pinned(path, may_rest=may_rest) as pin:
+    with files.opened(files.make(target, access=os.O_RDWR)) as descriptor, pinned(path, may_rest=may_rest) as pin:
         found = {"path": str(path), "bytes": pin.size, "journal_mode": pin.journal_mode}
-        way, counted = _copy_files(pin, target) if pin.readable else _copy_by_sqlite(pin, target)
+        cloned = clone.take(pin, path, target, descriptor) if pin.readable else None
+        if cloned is None:
+            way, counted = _copy_files(pin, descriptor) if pin.readable else _copy_by_sqlite(pin, target)
         held = time.monotonic() - pin.started
+    if cloned is not None:
+        way, counted = "reflink", cloned.complete()
     _require_tables(path, counted)
     log.info(f"{path} was copied by {way}, held for {held:.3f} s")
     return Snapshot(target, {**found, **counted}, way, held)
@@ -176,25 +180,20 @@ def _require_tables(path: Path, facts: dict[str, Any]) -> None:
         raise SourceError(f"{path} has no tables. Nothing was backed up; if its content was lost, restore it.")
 
 
-def _copy_files(pin: Pin, target: Path) -> tuple[str, dict[str, Any]]:
-    descriptor = files.make(target, access=os.O_RDWR)
-    try:
-        if pin.size <= SMALLEST:
-            # A thread, and what it needs to be loaded, takes longer than both.
-            return pin.copy_to(descriptor), sqlite.facts(pin.connection)
-        from concurrent.futures import ThreadPoolExecutor
+def _copy_files(pin: Pin, target: int) -> tuple[str, dict[str, Any]]:
+    if pin.size <= SMALLEST:
+        # A thread, and what it needs to be loaded, takes longer than both.
+        return pin.copy_to(target), sqlite.facts(pin.connection)
+    from concurrent.futures import ThreadPoolExecutor
 
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            counting = pool.submit(sqlite.facts, pin.connection)
-            way = pin.copy_to(descriptor)
-            return way, counting.result()
-    finally:
-        os.close(descriptor)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        counting = pool.submit(sqlite.facts, pin.connection)
+        way = pin.copy_to(target)
+        return way, counting.result()
 
 
 def _copy_by_sqlite(pin: Pin, target: Path) -> tuple[str, dict[str, Any]]:
     counted = sqlite.facts(pin.connection)
-    os.close(files.make(target))
     sqlite.copy_into(pin.connection, target)
     return "sqlite_backup", counted
 

@@ -49,10 +49,10 @@ def finished(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 @contextmanager
-def source(path: Path, *options: str) -> Iterator[sqlite3.Connection]:
-    """A source, which an application may be writing to. Raises SourceError or DamagedError."""
+def source(path: Path, *options: str, lies_at: Path | None = None) -> Iterator[sqlite3.Connection]:
+    """A source, which an application may be writing to, or a clone of it. Raises SourceError or DamagedError of it."""
     try:
-        with closing(connect(path, *options)) as connection:
+        with closing(connect(lies_at or path, *options)) as connection:
             yield connection
     except (sqlite3.Error, UnicodeError) as exc:
         raise _meaning(path, exc) from exc

@@ -15,6 +15,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from . import files
 from .errors import SourceError
 
 # Of both headers only what is read here is taken apart; `x` passes over the rest.
@@ -42,6 +43,11 @@ class Mark:
     def log_is_needed(self) -> bool:
         """Whether the database file alone lacks something of this snapshot."""
         return self.backfilled < self.frames
+
+    @property
+    def log_bytes(self) -> int:
+        """Bytes of the log up to this mark."""
+        return _LOG_HEADER_BYTES + self.frames * (_FRAME_HEADER.size + self.page_size)
 
 
 def read_mark(index: int) -> Mark | None:
@@ -103,3 +109,10 @@ class Pages:
 
     def _offset(self, frame: int) -> int:
         return _LOG_HEADER_BYTES + (frame - 1) * (_FRAME_HEADER.size + self._mark.page_size)
+
+
+def fold(log: int, mark: Mark, target: int) -> None:
+    """Lay the pages that the log holds for a mark over a copy of the database file, as a checkpoint would."""
+    pages = Pages(log, mark)
+    for number in pages.numbers():
+        files.write_at(target, pages.get(number) or b"", (number - 1) * pages.size)
