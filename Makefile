@@ -75,6 +75,9 @@ build: $(VENV)/test ## build the collection, install the artefact, and prove it
 bench: $(VENV)/run ## measure the figures of docs/benchmarks.md (BENCH_MIB, BENCH_LARGE_MIB, BENCH_RUNS, BENCH_DIR, BENCH_HUGE_MIB, BENCH_OTHER_DIR, BENCH_ONLY)
 	@PYTHONPATH=collections $(BIN)/python -m benchmarks.run $(if $(BENCH_ONLY),--only $(BENCH_ONLY))
 
+reliability: $(VENV)/run ## write docs/reliability.md of what make faults, make fuzz and make soak found last
+	@$(BIN)/python -m benchmarks.reliability
+
 .PHONY: pins
 pins: ## look for newer versions of what requirements/ pins
 	@$(PYTHON) -m venv build/pins && build/pins/bin/pip install --quiet uv

@@ -82,15 +82,20 @@ def page(results: Mapping[str, Any]) -> str:
     blocks += [f"{_options(results)}; {_summary(judged, missed)}", ""]
     blocks += [f"- not met: {row['label']}: {row['value']}, target {row['target']}" for row in missed]
     blocks += [""] * bool(missed)
-    blocks += _table(("machine", ""), [(key, value) for key, value in results["machine"].items()])
+    blocks += table(("machine", ""), [(key, value) for key, value in results["machine"].items()])
     if any("taken" in figure["raw"] for figure in results["figures"]):
         blocks += ["", f"![Seconds by size, ours beside the others, both on logarithmic axes]({PICTURE})"]
     for figure in results["figures"]:
-        rows = [(row["label"], row["value"], row["target"], _verdict(row)) for row in figure["rows"]]
-        when = f" Measured {figure['at']}." if "at" in figure else ""
-        blocks += ["", f"## {figure['title']}", "", f"{figure['how']}{when}", ""]
-        blocks += _table(("", "measured", "target", ""), rows)
+        blocks += section(figure)
     return "\n".join(blocks) + "\n"
+
+
+def section(figure: Mapping[str, Any]) -> list[str]:
+    """One figure for a page."""
+    rows = [(row["label"], row["value"], row["target"], _verdict(row)) for row in figure["rows"]]
+    when = f" Measured {figure['at']}." if "at" in figure else ""
+    head = ["", f"## {figure['title']}", "", f"{figure['how']}{when}", ""]
+    return head + table(("", "measured", "target", ""), rows)
 
 
 def _options(results: Mapping[str, Any]) -> str:
@@ -107,7 +112,8 @@ def _verdict(row: Mapping[str, Any]) -> str:
     return {True: "met", False: "NOT MET", None: ""}[row["met"]]
 
 
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """A table for a page."""
     return [_line(head), _line(("---",) * len(head)), *map(_line, rows)]
 
 

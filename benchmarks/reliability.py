@@ -1,0 +1,89 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Write docs/reliability.md of what `make faults`, `make fuzz` and `make soak` found last: `make reliability`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from .report import section, table
+
+_ROOT = Path(__file__).resolve().parent.parent
+_PAGE = _ROOT / "docs" / "reliability.md"
+_RESULTS = _ROOT / "build" / "reliability"
+SOURCES = ("faults", "fuzz", "soak")
+
+_WORDS = """\
+# Reliability
+
+What was done to break eternia.backup, how often, and what came of it. `make faults`, `make fuzz` and `make soak` do it
+again and print these figures; `make reliability` makes this page of what they found last. Each ends with an error when
+it finds anything. Short forms of them run before a change lands (`.ci/run`).
+
+A *violation* is a promise broken: the live source changed by a backup; a file under a final name that is not whole, in
+any store; a restored target that is neither wholly old nor wholly new; the newest verified backup, or one of the last
+`minimum_kept`, deleted by retention; an exit code that is not true; an error that does not say what failed and what to
+do; a next run that does not succeed.
+
+## The promises, and what tries to break each
+
+Unit tests are in `collections/ansible_collections/eternia/backup/tests/unit`.
+
+"""
+
+_PROMISES = (
+    (
+        "The live source is only read; a source that is missing, empty, locked, corrupt or half-written is an error",
+        "`pytest -k snapshot`, `make faults` (backup), `make soak`",
+    ),
+    (
+        "After a crash at any instant nothing partial lies under a final name; the next run cleans up and succeeds",
+        "`make faults`: every call of every verb, killed and failed, and again in the run that recovers",
+    ),
+    (
+        "A restore changes the live data by one rename, after everything was checked; what was there is kept",
+        "`make faults` (restore), `pytest -k restore`, `make test-hosts`",
+    ),
+    (
+        "Retention never deletes the newest verified backup, the last `minimum_kept`, a pinned, foreign or future one",
+        "`make fuzz` (retention), `make faults` (prune)",
+    ),
+    (
+        "Exit code 0 and `changed` are true; check mode prints what the run would do, and changes nothing",
+        "`make faults`, `make fuzz` (the plan is the run), `pytest tests/test_integration.py`",
+    ),
+    (
+        "Everything that fails says what failed, where, and what to do next",
+        "`make faults`: any error of another kind is a violation",
+    ),
+)
+
+
+def page(found: Iterable[dict[str, Any]]) -> str:
+    """The page of some results, each with its machine and its figures."""
+    blocks = [_WORDS + "\n".join(table(("promise", "what tries"), _PROMISES))]
+    for results in found:
+        for figure in results["figures"]:
+            blocks += section(figure)
+        machine = results["machine"]
+        facts = ", ".join(
+            f"{key} {machine[key]}" for key in ("cpu", "cores", "memory", "filesystem", "kernel", "python")
+        )
+        blocks += ["", f"On: {facts}."]
+    return "\n".join(blocks) + "\n"
+
+
+def main() -> None:
+    missing = [name for name in SOURCES if not (_RESULTS / f"{name}.json").exists()]
+    if missing:
+        sys.exit(f"{_RESULTS} has no results of {', '.join(missing)}. Run first: make {' '.join(missing)}")
+    _PAGE.write_text(page(json.loads((_RESULTS / f"{name}.json").read_text()) for name in SOURCES))
+
+
+if __name__ == "__main__":
+    main()
