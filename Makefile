@@ -71,7 +71,7 @@ sanity: $(VENV)/test ## all of ansible-test sanity, with no ignore files
 build: $(VENV)/test ## build the collection, install the artefact, and prove it
 	@scripts/build.sh
 
-.PHONY: bench
+.PHONY: bench reliability
 bench: $(VENV)/run ## measure the figures of docs/benchmarks.md (BENCH_MIB, BENCH_LARGE_MIB, BENCH_RUNS, BENCH_DIR, BENCH_HUGE_MIB, BENCH_OTHER_DIR, BENCH_ONLY)
 	@PYTHONPATH=collections $(BIN)/python -m benchmarks.run $(if $(BENCH_ONLY),--only $(BENCH_ONLY))
 

@@ -38,8 +38,11 @@ def measure(folder: Path, options: Options) -> Figure:
     except NoRoomError as exc:
         figure.add(label, f"not measured: {exc}")
         return figure
-    usual = _taken(folder, options.mib, options.runs, figure)
-    huge = _taken(folder, options.huge_mib, 1, figure)
+    missing: dict[str, str] = {}
+    usual = _taken(folder, options.mib, options.runs, missing)
+    huge = _taken(folder, options.huge_mib, 1, missing)
+    for name, reason in missing.items():
+        figure.add(name, reason)
     times = 1.1 * options.huge_mib / options.mib
     for name, (one,) in huge.items():
         growth = one.seconds / median(step.seconds for step in usual[name])
@@ -53,7 +56,7 @@ def measure(folder: Path, options: Options) -> Figure:
     return figure
 
 
-def _taken(folder: Path, mib: int, runs: int, figure: Figure) -> dict[str, list[Step]]:
+def _taken(folder: Path, mib: int, runs: int, missing: dict[str, str]) -> dict[str, list[Step]]:
     """By the name of who took part: first backups of one database, in turns."""
     database = folder / "eternia.db"
     run(python("make_database", database, mib))
@@ -69,7 +72,7 @@ def _taken(folder: Path, mib: int, runs: int, figure: Figure) -> dict[str, list[
                 step = Step(usage.seconds, usage.peak, 0, 0, on_disk(contender.kept), {})
                 taken.setdefault(rival.name, []).append(step)
             except MissingError as exc:
-                figure.add(rival.name, str(exc))
+                missing[rival.name] = str(exc)
             finally:
                 shutil.rmtree(place)
     database.unlink()

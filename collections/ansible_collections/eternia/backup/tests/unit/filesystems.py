@@ -34,5 +34,6 @@ def mounted(folder: Path, kind: str) -> Iterator[Path]:
     try:
         yield place
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        # A test that fails may have left a file of it open.
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
         image.unlink()

@@ -9,8 +9,8 @@ import os
 from contextlib import closing
 
 import pytest
-from ansible_collections.eternia.backup.plugins.module_utils.engine import snapshot, sqlite
-from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import DamagedError
+from ansible_collections.eternia.backup.plugins.module_utils.engine import files, snapshot, sqlite
+from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import DamagedError, StoreError
 from ansible_collections.eternia.backup.tests.unit.builders import add_rows, connect, database, query
 from ansible_collections.eternia.backup.tests.unit.filesystems import mounted
 
@@ -66,6 +66,77 @@ def test_the_rows_are_counted_when_the_source_is_free_again(tmp_path, monkeypatc
     assert_whole(taken)
     assert query(path, "SELECT count(*) FROM memories") == [(30,)]
     assert sorted(os.listdir(tmp_path)) == ["copy", "eternia.db", "rest"]
+
+
+STATES = {
+    "rollback mode": ("delete", ()),
+    "at rest": ("wal", None),
+    "all of the log is checkpointed": ("wal", ("PRAGMA wal_checkpoint(TRUNCATE)",)),
+}
+
+
+@pytest.mark.parametrize(("mode", "statements"), STATES.values(), ids=STATES)
+def test_a_clone_of_another_moment_is_noticed(tmp_path, monkeypatch, mode, statements):
+    """The rows are counted in the clone, so something has to tie it to the source."""
+    path = database(tmp_path / "eternia.db", mode=mode)
+    earlier = path.read_bytes()
+    clone_ = files.clone
+
+    def stale(source, target, size):
+        cloned = clone_(source, target, size)
+        os.pwrite(target, earlier[:size], 0)
+        return cloned
+
+    with closing(connect(path)) as application:
+        add_rows(application, 500)
+        application.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if statements is not None:
+            application.execute("UPDATE memories SET description = 'x'")
+        for statement in statements or ():
+            application.execute(statement)
+        if statements is None:
+            application.close()
+        monkeypatch.setattr(files, "clone", stale)
+        with pytest.raises(StoreError, match="clone of the database is not what the database is"):
+            take(path, tmp_path / "copy")
+
+
+def test_where_a_second_clone_cannot_be_made_it_is_copied(tmp_path, monkeypatch):
+    clone_, asked = files.clone, []
+
+    def once(source, target, size):
+        asked.append(size)
+        return len(asked) == 1 and clone_(source, target, size)
+
+    monkeypatch.setattr(files, "clone", once)
+    path = database(tmp_path / "eternia.db")
+    with closing(connect(path)) as application:
+        add_rows(application, 300)
+        taken = take(path, tmp_path / "copy")
+        assert taken.path.read_bytes() == as_checkpointed(path, tmp_path / "rest")
+    assert len(asked) == 3
+    assert taken.facts["tables"] == {"memories": 350}
+    assert_whole(taken)
+
+
+def test_what_fails_in_staging_is_not_said_of_the_source(tmp_path, monkeypatch):
+    path = database(tmp_path / "eternia.db")
+    make = files.make
+
+    def made(path, **options):
+        descriptor = make(path, **options)
+        if str(path).endswith(".source-wal"):
+            # SQLite has no place for its index.
+            os.symlink("nowhere/at/all", str(path).replace("-wal", "-shm"))
+        return descriptor
+
+    with closing(connect(path)) as application:
+        add_rows(application, 300)
+        monkeypatch.setattr(files, "make", made)
+        with pytest.raises(
+            StoreError, match=rf"copy.source, a clone of {path}, cannot be read: SQLite says .*free some"
+        ):
+            take(path, tmp_path / "copy")
 
 
 def test_damage_is_said_of_the_source_and_not_of_its_clone(tmp_path):

@@ -209,7 +209,7 @@ def run(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcom
                 raise S3Error(f"{outcome.path} is valid on the disk, but S3 has not got everything. {exc}") from exc
             finally:
                 outcome.create_only = remote.create_only
-            if newest is None and taken.way != "reflink":
+            if newest is None and taken.way != files.REFLINK:
                 with timed(outcome.steps, "store"):
                     attempt.share(manifest, staging)
     return outcome

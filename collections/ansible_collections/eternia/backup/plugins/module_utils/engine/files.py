@@ -31,6 +31,10 @@ _FICLONE = 0x40049409
 _COPY_CHUNK = 64 << 20
 # The kernel's ways to say "not between these two files" rather than "this went wrong".
 _NOT_SUPPORTED = {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY, errno.EPERM, errno.EBADF}
+# As ZFS answers for bytes that are not on the disk yet.
+_NO_CLONE = {*_NOT_SUPPORTED, errno.EAGAIN}
+# The way of `copy_bytes` that takes no space.
+REFLINK = "reflink"
 
 
 def copy_bytes(source: int, target: int, size: int, *, flush_bytes: int = 0, progress: Progress = silent) -> str:
@@ -54,7 +58,7 @@ def clone(source: int, target: int, size: int) -> bool:
         os.ftruncate(target, size)
         return True
     except OSError as exc:
-        if exc.errno not in _NOT_SUPPORTED:
+        if exc.errno not in _NO_CLONE:
             raise
     return False
 
@@ -62,7 +66,7 @@ def clone(source: int, target: int, size: int) -> bool:
 def _copy_bytes(source: int, target: int, size: int, flush_bytes: int, progress: Progress) -> str:
     if clone(source, target, size):
         progress(size)
-        return "reflink"
+        return REFLINK
     try:
         _copy_file_range(source, target, size, flush_bytes, progress)
         return "copy_file_range"
@@ -104,15 +108,23 @@ def _flusher(target: int) -> Iterator[Callable[[], None]]:
             failures.append(exc)
 
     def wait() -> None:
+        # It leaves the list only when it is done: an interrupt while we wait is followed by another wait.
         while going:
-            going.pop().join()
+            going[0].join()
+            going.clear()
         if failures:
             raise failures[0]
 
     def flush() -> None:
         wait()
-        going.append(threading.Thread(target=work))
-        going[0].start()
+        thread = threading.Thread(target=work)
+        try:
+            thread.start()
+        except RuntimeError:
+            # No more threads for this user: then one after the other.
+            work()
+        else:
+            going.append(thread)
 
     try:
         yield flush

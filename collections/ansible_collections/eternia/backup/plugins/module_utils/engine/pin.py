@@ -83,6 +83,10 @@ class Pin:
         os.ftruncate(target, self.size)
         return way
 
+    def header(self, size: int) -> bytes:
+        """The first bytes of the database file."""
+        return os.pread(self._database, size, 0)
+
     def clone_to(self, target: int) -> bool:
         """Clone the database file, without what only the log has; False where the filesystem has no clones."""
         return files.clone(self._database, target, self._file_bytes)

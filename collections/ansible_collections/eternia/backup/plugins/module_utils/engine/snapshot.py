@@ -4,8 +4,9 @@
 """A consistent copy of the source at one instant, in staging.
 
 SQLite: while one state of the database is pinned, the file is copied as it is, and the pages that the log holds for
-this state are laid over the copy. The result is what a checkpoint would have made, without SQLite's page-by-page copy,
-and without a restart when somebody writes. Where the log's index cannot be read, SQLite's own backup does the work.
+this state are laid over the copy (where the filesystem has clones, after the source was let go). The result is what a
+checkpoint would have made, without SQLite's page-by-page copy, and without a restart when somebody writes. Where the
+log's index cannot be read, SQLite's own backup does the work.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _Read = TypeVar("_Read")
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A copy in staging. `facts` were read from the source in the same read transaction, or from a clone of that state.
+    """A copy in staging. `facts` were read from the source in the same read transaction; of a clone, the rows later.
 
     `way` says how it was copied, `pinned_seconds` how long the source was held.
     """
@@ -161,14 +162,15 @@ def _take_database(path: Path, target: Path) -> Snapshot:
 
 def _copy_pinned(path: Path, target: Path, may_rest: bool) -> Snapshot:
     target.unlink(missing_ok=True)
-    with files.opened(files.make(target, access=os.O_RDWR)) as descriptor, pinned(path, may_rest=may_rest) as pin:
-        found = {"path": str(path), "bytes": pin.size, "journal_mode": pin.journal_mode}
-        cloned = clone.take(pin, path, target, descriptor) if pin.readable else None
-        if cloned is None:
-            way, counted = _copy_files(pin, descriptor) if pin.readable else _copy_by_sqlite(pin, target)
-        held = time.monotonic() - pin.started
-    if cloned is not None:
-        way, counted = "reflink", cloned.complete()
+    with files.opened(files.make(target, access=os.O_RDWR)) as descriptor:
+        with pinned(path, may_rest=may_rest) as pin:
+            found = {"path": str(path), "bytes": pin.size, "journal_mode": pin.journal_mode}
+            cloned = clone.take(pin, path, target, descriptor) if pin.readable else None
+            if cloned is None:
+                way, counted = _copy_files(pin, descriptor) if pin.readable else _copy_by_sqlite(pin, target)
+            held = time.monotonic() - pin.started
+        if cloned is not None:
+            way, counted = files.REFLINK, cloned.complete(descriptor)
     _require_tables(path, counted)
     log.info(f"{path} was copied by {way}, held for {held:.3f} s")
     return Snapshot(target, {**found, **counted}, way, held)

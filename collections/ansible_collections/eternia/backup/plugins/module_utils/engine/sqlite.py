@@ -49,13 +49,28 @@ def finished(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 @contextmanager
-def source(path: Path, *options: str, lies_at: Path | None = None) -> Iterator[sqlite3.Connection]:
-    """A source, which an application may be writing to, or a clone of it. Raises SourceError or DamagedError of it."""
+def source(path: Path, *options: str) -> Iterator[sqlite3.Connection]:
+    """A source, which an application may be writing to. Raises SourceError or DamagedError."""
     try:
-        with closing(connect(lies_at or path, *options)) as connection:
+        with closing(connect(path, *options)) as connection:
             yield connection
     except (sqlite3.Error, UnicodeError) as exc:
         raise _meaning(path, exc) from exc
+
+
+@contextmanager
+def cloned(path: Path, clone: Path, *options: str) -> Iterator[sqlite3.Connection]:
+    """A clone of the source `path`. Raises DamagedError, which is the source's, or StoreError, which is the clone's."""
+    try:
+        with closing(connect(clone, *options)) as connection:
+            yield connection
+    except (sqlite3.Error, UnicodeError) as exc:
+        if _is_damage(exc):
+            raise _meaning(path, exc) from exc
+        raise StoreError(
+            f"{clone}, a clone of {path}, cannot be read: SQLite says {exc}. Nothing was stored; free some space in "
+            "the storage path or correct the rights there, then run again."
+        ) from exc
 
 
 def begin_to_write(path: Path) -> None:
@@ -137,8 +152,12 @@ def _meaning(path: Path, exc: Exception) -> EngineError:
             f"{path} cannot be opened: {text}. Run as a user with rights on the file and on its directory "
             f"({path.parent}), where SQLite keeps its -wal and -shm files."
         )
-    if "malformed" in text or "not a database" in text:
+    if _is_damage(exc):
         return DamagedError(
             f"{path} is damaged: SQLite says {text}. Nothing was backed up; restore the newest verified backup."
         )
     return SourceError(f"{path} cannot be read: SQLite says {text}. Nothing was backed up.")
+
+
+def _is_damage(exc: Exception) -> bool:
+    return "malformed" in str(exc) or "not a database" in str(exc)
