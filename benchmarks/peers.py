@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -50,24 +50,28 @@ Taken = dict[str, dict[str, list[Step]]]
 
 def measure_disk(folder: Path, options: Options) -> Iterator[Figure]:
     """A figure for each size, then what is asked of the larger one."""
-    found: dict[int, Taken] = {}
-    for mib in _sizes(options):
-        taken, reasons = _rounds(folder / f"disk-{mib}", mib, LOCAL, options)
-        found[mib] = taken
-        yield _figure(DISK, mib, taken, reasons, options)
-    yield _disk_targets(found[options.mib], options)
-    yield _memory(DISK, found, options)
+    return _side_by_side(folder, options, DISK, LOCAL, _disk_targets)
 
 
 def measure_s3(folder: Path, options: Options) -> Iterator[Figure]:
     """The same with S3."""
+    return _side_by_side(folder, options, S3, AWAY, _s3_targets)
+
+
+def _side_by_side(
+    folder: Path,
+    options: Options,
+    where: str,
+    rivals: tuple[type[Rival], ...],
+    targets: Callable[[Taken, Options], Figure],
+) -> Iterator[Figure]:
     found: dict[int, Taken] = {}
     for mib in _sizes(options):
-        taken, reasons = _rounds(folder / f"s3-{mib}", mib, AWAY, options)
+        taken, reasons = _rounds(folder / f"{where[-2:]}-{mib}", mib, rivals, options)
         found[mib] = taken
-        yield _figure(S3, mib, taken, reasons, options)
-    yield _s3_targets(found[options.mib], options)
-    yield _memory(S3, found, options)
+        yield _figure(where, mib, taken, reasons, options)
+    yield targets(found[options.mib], options)
+    yield _memory(where, found, options)
 
 
 def _sizes(options: Options) -> list[int]:
