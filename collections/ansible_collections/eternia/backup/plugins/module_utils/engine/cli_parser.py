@@ -154,6 +154,10 @@ def _status(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _check_store(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="for programs")
+
+
 COMMANDS = {
     "run": Command("cli_run.run_", "what is scheduled: back up, send to S3, prune, report", _run),
     "prune": Command("cli_run.prune_", "remove what the policy no longer keeps", _check),
@@ -164,5 +168,6 @@ COMMANDS = {
     "download": Command("cli_commands.download_", "bring a backup and its manifest to a directory, proven", _download),
     "restore": Command("cli_restore.run", "put a backup into the place of the live data, which is kept", _restore),
     "verify": Command("cli_commands.verify_", "compare backups with their manifests", _verify),
+    "check-store": Command("cli_store.run", "try what the store in S3 keeps of what backups rely on", _check_store),
     "status": Command("cli_status.run", "how the backups stand: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN", _status),
 }

@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .. import digest, files, verify
 from ..errors import DamagedError, NameTakenError, NotFoundError, StoreError
@@ -22,10 +22,12 @@ from . import s3_delta, s3_download, s3_open
 from .base import CLAIM, S3, Copy, Owner, group
 from .s3_claim import Claim
 from .s3_client import S3Client, S3Error, S3Settings
+from .s3_create import again_after_conflict, created, refuses_wrong_bytes
 from .s3_upload import CRC64NVME, Rung, Upload, ladder, send
 from .s3_versions import Versions
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from ..promises import Finding
 
 _BESIDE_MANIFEST = ("", *(suffix for suffix in SIDECAR_SUFFIXES if suffix != MANIFEST_SUFFIX))
 # Backups of which all can be deleted by two requests, of 1,000 keys at most:
@@ -101,7 +103,7 @@ class S3Store:
         raw = self._get(CLAIM)
         if raw is None:
             self._require_empty(owner)
-            raw = self._claim.made(owner, checks=self._refuses_wrong_bytes())
+            raw = self._claim.made(owner, checks=refuses_wrong_bytes(self._client, self._key(_PROBE), self._encryption))
             # Where another host was faster, what it wrote is what counts.
             self._created(CLAIM, raw)
             raw = self._get(CLAIM) or raw
@@ -118,6 +120,13 @@ class S3Store:
         if raw is not None:
             self._checks = self._claim.require(raw, owner)
         return raw is not None
+
+    def promises(self) -> tuple[list[Finding], str]:
+        """What the store keeps of what backups rely on, tried just now, and what of that stays there. Writes."""
+        # A run does without it, and starts every hour.
+        from . import s3_check
+
+        return s3_check.look(self._client, self._key, self._encryption, wrong=_PROBE, locks=False)
 
     def prove(self, copy: Copy) -> None:
         """By the checksum that S3 keeps of the whole object, or by reading it back."""
@@ -205,19 +214,7 @@ class S3Store:
 
     def _created(self, name: str, body: bytes) -> bool:
         """Put a small object; False where the store kept the one that was there."""
-
-        def request() -> None:
-            self._see_it_free(name)
-            proof = self._client.proof(body)
-            self._client.call("put_object", self._key(name), Body=body, IfNoneMatch="*", **proof, **self._encryption)
-
-        try:
-            _again_after_conflict(request)
-        except S3Error as exc:
-            if exc.code != "PreconditionFailed":
-                raise
-            return False
-        return True
+        return created(self._client, self._key(name), body, self._encryption, before=lambda: self._see_it_free(name))
 
     def _require_empty(self, owner: Owner) -> None:
         """Refuse a prefix without a claim where the newest backup says that it is somebody else's."""
@@ -226,21 +223,6 @@ class S3Store:
             manifest = self.manifest(newest)
             if (manifest.environment, manifest.host) != (owner.environment, owner.host):
                 raise self._claim.refusal(Owner(manifest.environment, manifest.host, "by its newest manifest"), owner)
-
-    def _refuses_wrong_bytes(self) -> bool:
-        """Whether the store looks at checksums at all: sent with a wrong one, a few bytes have to be refused."""
-        wrong = (
-            {"ChecksumCRC64NVME": "AAAAAAAAAAA="} if digest.crc64nvme() else {"ContentMD5": "AAAAAAAAAAAAAAAAAAAAAA=="}
-        )
-        try:
-            self._client.call("put_object", self._key(_PROBE), Body=b"probe", **wrong, **self._encryption)
-        except S3Error as exc:
-            if exc.code in ("AccessDenied", "NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch", ""):
-                raise
-            return True
-        with suppress(S3Error):
-            self._client.call("delete_object", self._key(_PROBE))
-        return False
 
     def _recorded(self, manifest: Manifest) -> Manifest | None:
         """The manifest that an earlier put of the same backup left; None where there is none."""
@@ -266,7 +248,7 @@ class S3Store:
         )
         rungs = ladder(self._settings.checksum, manifest)
         try:
-            rung = _again_after_conflict(lambda: send(upload, rungs))
+            rung = again_after_conflict(lambda: send(upload, rungs))
         except S3Error as exc:
             # A request may have worked and its answer been lost: botocore's second try then meets what the first made.
             head = self._head(manifest.name) if exc.code in ("PreconditionFailed", "NoSuchUpload") else None
@@ -338,16 +320,6 @@ class S3Store:
             f"{self.location(name)} is taken: there is {holds}. Nothing was overwritten. Look at it there; move it "
             "away or delete it if nobody needs it, then run again."
         )
-
-
-def _again_after_conflict(request: Callable[[], T]) -> T:
-    """Two conditional requests on one key met, and S3 made neither: its own advice is to do the upload again."""
-    try:
-        return request()
-    except S3Error as exc:
-        if exc.code != "ConditionalRequestConflict":
-            raise
-        return request()
 
 
 def _without_none(**options: str | None) -> dict[str, str]:

@@ -81,6 +81,11 @@ _OPERATIONS = {
     "delete_objects": ("Deleting", "s3:DeleteObject (and s3:DeleteObjectVersion, for old versions)"),
     "get_bucket_versioning": ("Asking for versions of", "s3:GetBucketVersioning"),
     "list_object_versions": ("Listing the versions of", "s3:ListBucketVersions"),
+    "get_object_lock_configuration": ("Asking for Object Lock of", "s3:GetBucketObjectLockConfiguration"),
+    "get_bucket_lifecycle_configuration": ("Asking for the lifecycle of", "s3:GetLifecycleConfiguration"),
+    "get_public_access_block": ("Asking for public access to", "s3:GetBucketPublicAccessBlock"),
+    "get_bucket_policy_status": ("Asking for the policy of", "s3:GetBucketPolicyStatus"),
+    "get_bucket_acl": ("Asking for the access control list of", "s3:GetBucketAcl"),
 }
 
 # An answer to HEAD has no body, so botocore has only the status to name it by.
