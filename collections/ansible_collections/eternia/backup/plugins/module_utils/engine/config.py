@@ -31,7 +31,7 @@ _KEYS = (
     *("retention_days", "retention", "minimum_kept", "verify", "compression", "cloud_backup", "report"),
 )
 _CLOUD_KEYS = (
-    *("enabled", "provider", "bucket", "region", "prefix", "endpoint_url", "remove_versions"),
+    *("enabled", "provider", "bucket", "region", "prefix", "endpoint_url", "prune", "remove_versions"),
     *("storage_class", "sse", "kms_key_id", "checksum", "credentials_file", "limit_rate"),
 )
 _REPORT_KEYS = ("log_file", "metrics_file", "ping_url", "failure_command", "failure_webhook")
@@ -155,6 +155,7 @@ def _cloud(reader: Reader, environment: str, base_dir: str | None) -> S3Settings
         ),
         storage_class=reader.text("storage_class", "a storage class"),
         remove_versions=reader.boolean("remove_versions", False),
+        prune=reader.boolean("prune", True),
         sse=reader.choice("sse", ("AES256", "aws:kms"), None),
         kms_key_id=reader.text("kms_key_id", "the name of a key"),
         checksum=reader.choice("checksum", ("auto", "crc64nvme", "sha256", "md5"), "auto"),

@@ -20,6 +20,7 @@ from .errors import DamagedError, EngineError, HeldError, NotFoundError, StoreEr
 from .names import DATABASE, STATE, BackupName
 from .retention import Decision, Policy, apply_policy, stay_first
 from .stores.base import Copy, Store
+from .stores.s3_client import S3Error
 
 if TYPE_CHECKING:
     from .noncurrent import Noncurrent
@@ -75,8 +76,7 @@ def plan(config: Config, *, now: datetime, upcoming: Collection[BackupName] = ()
     catalog.require_storage(config)
     hold.require_none(config.storage_path, now)
     stores = _stores(config)
-    obstacles = _obstacles(stores, config)
-    obstacles = {} if upcoming else obstacles
+    obstacles = _obstacles(stores, config, follows_a_run=bool(upcoming))
     outcome = _judge(stores, config, now, obstacles, upcoming)
     outcome.removed = [verdict for store in stores for verdict in _going(store, outcome)]
     _look_behind(stores, outcome, config, now, obstacles, upcoming, planned=True)
@@ -120,16 +120,21 @@ def _policy(store: Store, config: Config) -> Policy:
     )
 
 
-def _obstacles(stores: Iterable[Store], config: Config) -> dict[str, str]:
-    """Why nothing may be removed from a store now, by the store's name. Raises StoreError for another host's prefix."""
+def _obstacles(stores: Iterable[Store], config: Config, *, follows_a_run: bool = False) -> dict[str, str]:
+    """Why nothing may be removed from a store now, by the store's name. Raises StoreError for another host's prefix.
+
+    What a run that comes first would put right is none.
+    """
     found = {}
-    trouble = record.trouble(config.storage_path)
+    trouble = None if follows_a_run else record.trouble(config.storage_path)
     for store in stores:
         remote = catalog.in_s3(store)
-        if remote is not None and not remote.claimed(config.owner):
+        if remote is not None and not remote.claimed(config.owner) and not follows_a_run:
             found[store.name] = "no backup run of this host has claimed the prefix yet"
         if trouble is not None:
             found[store.name] = trouble
+        if remote is not None and config.cloud is not None and not config.cloud.prune:
+            found[store.name] = "cloud_backup.prune is false, so another key prunes there"
     return found
 
 
@@ -295,6 +300,8 @@ def _remove(store: Store, outcome: Outcome, config: Config, now: datetime) -> No
             if len(outcome.removed) == before:
                 break
     if failed is not None:
-        error = PruneFailedError(f"{failed} Removed all the same: {len(outcome.removed)}.", outcome)
+        denied = isinstance(failed, S3Error) and failed.code == "AccessDenied"
+        advice = " If it is another key that prunes there, set cloud_backup.prune to false." if denied else ""
+        error = PruneFailedError(f"{failed}{advice} Removed all the same: {len(outcome.removed)}.", outcome)
         log.error(str(error))
         raise error from failed

@@ -166,10 +166,7 @@ class S3Store:
 
         Only for the holder of the storage's lock, when all that is to be sent was sent.
         """
-        left = s3_open.find(self._client, self._key(""))
-        for one in left:
-            one.give_up(self._client)
-        return len(left)
+        return sum(one.give_up(self._client) for one in s3_open.find(self._client, self._key("")))
 
     def mark_drilled(self, copy: Copy, mark: bytes, *, staging: Path) -> None:
         # The first mark stays: a host's key may be allowed to create and not to overwrite.

@@ -36,7 +36,7 @@ class S3Settings:
     aws:kms. `credentials_file` has the format of AWS's shared credentials, profile `default`; where it is given it is
     the only source of credentials, otherwise they come from boto3's ordinary chain. `limit_rate` is in bytes a second,
     all connections together. With `remove_versions` nothing of what retention removes stays in a bucket that keeps
-    versions.
+    versions. Without `prune` retention removes nothing there: this key may not, and another does it.
     """
 
     bucket: str
@@ -45,6 +45,7 @@ class S3Settings:
     endpoint_url: str | None = None
     storage_class: str | None = None
     remove_versions: bool = False
+    prune: bool = True
     sse: str | None = None
     kms_key_id: str | None = None
     checksum: str = "auto"
