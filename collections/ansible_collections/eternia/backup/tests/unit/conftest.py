@@ -194,6 +194,14 @@ def locked_bucket(object_store: ObjectStore) -> str:
 
 
 @pytest.fixture(scope="session")
+def lockable_bucket(object_store: ObjectStore) -> str:
+    """A bucket that has Object Lock, and locks nothing by itself."""
+    name = f"{BUCKET}-lockable"
+    object_store.client().create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
+    return name
+
+
+@pytest.fixture(scope="session")
 def versioned_bucket(object_store: ObjectStore) -> str:
     """A bucket that keeps versions, and locks none."""
     client, name = object_store.client(), f"{BUCKET}-versioned"

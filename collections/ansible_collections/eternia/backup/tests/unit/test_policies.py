@@ -346,13 +346,21 @@ def restore_all_from_s3(host, rows):
 
 
 # Where nothing is locked SeaweedFS lets him lock it, which destroys nothing.
-NO_HARM = {"versioned_bucket": {"a shorter lock, GOVERNANCE"}, "locked_bucket": set(), "plain": set()}
+NO_HARM = {
+    "versioned_bucket": {"a shorter lock, GOVERNANCE"},
+    "locked_bucket": set(),
+    "lockable_bucket": set(),
+    "plain": set(),
+}
 
 
 @pytest.mark.parametrize("bucket", NO_HARM)
 def test_a_stolen_host_key_destroys_nothing_that_was_there(bucket, request, host_with, object_store, place):
     """As on AWS, where the policy keeps the key from overwriting: not even a bucket with versions is needed."""
     place["bucket"] = BUCKET if bucket == "plain" else request.getfixturevalue(bucket)
+    if bucket == "lockable_bucket":
+        # The weaker kind: whoever may bypass it may end it, and the writer may not.
+        place.update(object_lock_days=2, object_lock_mode="GOVERNANCE")
     _host, rows = two_backups(host_with)
     before = versions(object_store.client(), place)
     assert len(before) == 4

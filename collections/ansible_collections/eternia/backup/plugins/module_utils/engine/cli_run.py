@@ -143,6 +143,11 @@ def _removed(pruned: prune.Outcome | None) -> Iterator[str]:
         yield f"  removed   {counted(len(pruned.removed), 'copy', 'copies') if pruned.removed else 'nothing'}"
         for one in pruned.removed:
             yield f"              {one.location}: {'; '.join(one.decision.reasons)}"
+        locked = [one for one in pruned.verdicts if one.decision.reasons[0].startswith(prune.LOCKED)]
+        if locked:
+            # The newest first, which is locked the longest.
+            longest = locked[0].decision.reasons[0]
+            yield f"  kept      {counted(len(locked), 'copy', 'copies')} that no rule wants: {longest}"
         if pruned.noncurrent is not None:
             yield f"  versions  {pruned.noncurrent}"
 

@@ -17,13 +17,16 @@ from typing import TYPE_CHECKING
 from . import catalog, hold, lock, log, record, verify
 from .config import Config
 from .errors import DamagedError, EngineError, HeldError, NotFoundError, StoreError
-from .names import DATABASE, STATE, BackupName
+from .names import DATABASE, STATE, BackupName, iso
 from .retention import Decision, Policy, apply_policy, stay_first
 from .stores.base import Copy, Store
 from .stores.s3_client import S3Error
 
 if TYPE_CHECKING:
     from .noncurrent import Noncurrent
+
+# How the reason begins of what stays although no rule wants it.
+LOCKED = "locked until"
 
 # How long a safety backup stays at least.
 _SAFETY_DAYS = 30
@@ -180,10 +183,27 @@ def _decide(
         return [Decision(one.copy, True, (f"nothing is removed: {obstacle}",)) for one in decisions]
     proven = _proven(store, copies, config, now, upcoming, outcome)
     decisions = apply_policy(proven, policy, now, witnesses=witnesses)
+    held = _locked(store, [one.copy for one in decisions if not one.keep], config, now)
     return [
-        Decision(one.copy, True, ("the application runs on it",)) if _is_live(store, one.copy, config) else one
+        Decision(one.copy, True, ("the application runs on it",))
+        if _is_live(store, one.copy, config)
+        else Decision(one.copy, True, (f"{LOCKED} {iso(held[one.copy.name])}",))
+        if one.copy.name in held
+        else one
         for one in decisions
     ]
+
+
+def _locked(store: Store, going: Iterable[Copy], config: Config, now: datetime) -> dict[BackupName, datetime]:
+    """Until when those are locked that S3 would only hide, were they deleted."""
+    remote = catalog.in_s3(store)
+    if remote is None or config.cloud is None or not config.cloud.object_lock_days:
+        return {}
+    from . import object_lock
+
+    known = object_lock.read(config.storage_path)
+    ends = ((copy.name, object_lock.end_of(copy, remote, known, now)) for copy in going)
+    return {name: end for name, end in ends if end is not None}
 
 
 def _proven(

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -18,7 +19,7 @@ from ..files import Progress
 from ..manifest import Manifest, Transfer, from_json
 from ..names import DRILLED_SUFFIX, MANIFEST_SUFFIX, SIDECAR_SUFFIXES, BackupName
 from ..parts import Part
-from . import s3_delta, s3_download, s3_open
+from . import s3_delta, s3_download, s3_lock, s3_open
 from .base import CLAIM, S3, Copy, Owner, group
 from .s3_claim import Claim
 from .s3_client import S3Client, S3Error, S3Settings
@@ -97,9 +98,10 @@ class S3Store:
         """Make the prefix the owner's, or see that it is, and find out whether the store keeps create-only.
 
         Some stores answer 200 to a conditional put and overwrite all the same; here that changes no byte. Returns False
-        for those. Raises StoreError where the prefix belongs to somebody else.
+        for those. Raises StoreError where the prefix belongs to somebody else, or the bucket lacks a lock.
         """
         self.create_only = None
+        self.require_lock()
         raw = self._get(CLAIM)
         if raw is None:
             self._require_empty(owner)
@@ -126,7 +128,7 @@ class S3Store:
         # A run does without it, and starts every hour.
         from . import s3_check
 
-        return s3_check.look(self._client, self._key, self._encryption, wrong=_PROBE, locks=False)
+        return s3_check.look(self._client, self._key, self._encryption, wrong=_PROBE)
 
     def prove(self, copy: Copy) -> None:
         """By the checksum that S3 keeps of the whole object, or by reading it back."""
@@ -139,10 +141,12 @@ class S3Store:
         if difference:
             raise DamagedError(f"{self.location(copy.name)} is damaged: {difference}. Choose another backup.")
 
-    def put(self, path: Path, manifest: Manifest, *, base: BackupName | None = None) -> Transfer:
+    def put(
+        self, path: Path, manifest: Manifest, *, base: BackupName | None = None, lock_until: datetime | None = None
+    ) -> Transfer:
         """Bring in the finished file at `path` and then, when it lies there whole, its manifest. `claim` comes first.
 
-        Where `base`, an earlier backup here, has parts in common with it, only the others travel.
+        Where `base`, an earlier backup here, has parts in common with it, only the others travel. Both are locked.
 
         Never overwrites: raises NameTakenError where the name holds anything else. What lies there already is proven,
         not sent, so that a put that was cut off is finished by putting the same backup again.
@@ -152,14 +156,28 @@ class S3Store:
         recorded = self._recorded(manifest)
         head = self._head(manifest.name)
         if head is None:
-            transfer = self._send(path, manifest, base)
+            transfer = self._send(path, manifest, base, lock_until)
         elif recorded is not None and recorded.transfer and head["ContentLength"] == manifest.stored.bytes:
             return replace(recorded.transfer, bytes_sent=0, bytes_copied=0)
         else:
             transfer = self._adopted(head, manifest)
         if recorded is None:
-            self._put_manifest(manifest.with_transfer(transfer))
+            self._put_manifest(manifest.with_transfer(transfer), lock_until)
         return transfer
+
+    def require_lock(self) -> None:
+        """Refuse a bucket that locks nothing, where backups are to be locked; reads only. Raises StoreError."""
+        s3_lock.require(self._client)
+
+    def locked_until(self, name: BackupName) -> datetime | None:
+        """Until when data and manifest both are locked; None where one is not, or is not there. Raises S3Error."""
+        ends = [s3_lock.end(self._client, self._key(f"{name}{suffix}")) for suffix in ("", MANIFEST_SUFFIX)]
+        return None if None in ends else min(filter(None, ends))
+
+    def lock(self, name: BackupName, until: datetime) -> None:
+        """Have nobody delete a backup before then. Raises S3Error, also where it is locked for longer, or harder."""
+        for suffix in ("", MANIFEST_SUFFIX):
+            s3_lock.put(self._client, self._key(f"{name}{suffix}"), until)
 
     def give_up_open(self) -> int:
         """Give up the uploads that killed runs of this host left open; how many there were. `claim` comes first.
@@ -209,9 +227,10 @@ class S3Store:
                 raise
             return None
 
-    def _created(self, name: str, body: bytes) -> bool:
+    def _created(self, name: str, body: bytes, lock: Mapping[str, Any] | None = None) -> bool:
         """Put a small object; False where the store kept the one that was there."""
-        return created(self._client, self._key(name), body, self._encryption, before=lambda: self._see_it_free(name))
+        options = {**self._encryption, **(lock or {})}
+        return created(self._client, self._key(name), body, options, before=lambda: self._see_it_free(name))
 
     def _require_empty(self, owner: Owner) -> None:
         """Refuse a prefix without a claim where the newest backup says that it is somebody else's."""
@@ -233,7 +252,7 @@ class S3Store:
             raise self._taken(manifest.name, f"a backup with the {_words(found)}; this one has the {_words(manifest)}")
         return found
 
-    def _send(self, path: Path, manifest: Manifest, base: BackupName | None) -> Transfer:
+    def _send(self, path: Path, manifest: Manifest, base: BackupName | None, lock_until: datetime | None) -> Transfer:
         upload = Upload(
             client=self._client,
             path=path,
@@ -242,6 +261,7 @@ class S3Store:
             options=self._options,
             before_commit=lambda: self._see_it_free(manifest.name),
             base=self._base(base, manifest),
+            lock=s3_lock.options(self._client, lock_until),
         )
         rungs = ladder(self._settings.checksum, manifest)
         try:
@@ -302,8 +322,9 @@ class S3Store:
         differs = f"its {found.algorithm} is {found.value}, ours {stored.digest.value}"
         return f"read back, {found.algorithm}", "" if found == stored.digest else differs
 
-    def _put_manifest(self, manifest: Manifest) -> None:
-        if not self._created(f"{manifest.name}{MANIFEST_SUFFIX}", manifest.to_json()):
+    def _put_manifest(self, manifest: Manifest, lock_until: datetime | None) -> None:
+        name = f"{manifest.name}{MANIFEST_SUFFIX}"
+        if not self._created(name, manifest.to_json(), s3_lock.options(self._client, lock_until)):
             # Another put was faster: right if it was of the same backup.
             self._recorded(manifest)
 

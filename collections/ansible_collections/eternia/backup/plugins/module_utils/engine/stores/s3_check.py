@@ -31,14 +31,14 @@ _EVERYBODY = "http://acs.amazonaws.com/groups/global/"
 
 
 def look(
-    client: S3Client, key_of: Callable[[str], str], encryption: Mapping[str, str], *, wrong: str, locks: bool
+    client: S3Client, key_of: Callable[[str], str], encryption: Mapping[str, str], *, wrong: str
 ) -> tuple[list[Finding], str]:
     """Every promise, whether it is kept, and what of ours stays in the store. Raises S3Error where it cannot be asked.
 
-    `wrong` is what is sent with a wrong checksum. `locks` says whether backups are to be locked there.
+    `wrong` is what is sent with a wrong checksum.
     """
     trial = _Trial(client, key_of(TRIED), encryption)
-    versions, lock = _versions(client), _lock(client, needed=locks)
+    versions, lock = _versions(client), _lock(client, needed=client.settings.object_lock_days > 0)
     findings = [
         trial.create_only(),
         _checksums(client, key_of(wrong), encryption),
