@@ -29,9 +29,11 @@ options:
       - C(compression) (V(none) or V(zstd), default V(none)) says how backups are stored.
       - C(cloud_backup) is a block of C(enabled) (default V(false)), C(provider) (V(aws)), C(bucket), C(region),
         C(prefix) (default the environment), C(endpoint_url), C(limit_rate) (bytes a second, such as V(10MB)),
-        C(storage_class), C(sse) (V(AES256) or V(aws:kms)), C(kms_key_id), C(remove_versions) (default V(false); with
-        V(true) pruning removes old versions for good in a bucket that keeps them), C(checksum) (V(auto), V(crc64nvme),
-        V(sha256) or V(md5), default V(auto)) and C(credentials_file).
+        C(storage_class), C(sse) (V(AES256) or V(aws:kms)), C(kms_key_id), C(prune) (default V(true); with V(false)
+        pruning removes nothing in S3, because another key does), C(remove_versions) (default V(false); with V(true)
+        pruning removes old versions for good in a bucket that keeps them), C(object_lock_days) (default V(0), no lock),
+        C(object_lock_mode) (V(COMPLIANCE) or V(GOVERNANCE), default V(COMPLIANCE)), C(checksum) (V(auto),
+        V(crc64nvme), V(sha256) or V(md5), default V(auto)) and C(credentials_file).
       - C(report) is a block of C(log_file), C(metrics_file), C(ping_url), C(failure_command) (a list) and
         C(failure_webhook). It is for what C(eternia-backup) does on the host by itself; a module checks it and tells
         nobody. Leave it out, because Ansible logs what a module is given, on the host too, and the addresses may hold

@@ -210,6 +210,36 @@ record:
     failures: {s3: 2}
     last_success_at: "2026-11-22T22:00:03Z"
     tool_version: 0.1.0
+promises:
+  description:
+    - What the store in S3 was last seen to keep of what backups rely on, by C(eternia-backup check-store).
+    - V(null) where nobody checked the store that is configured now.
+  returned: success
+  type: dict
+  contains:
+    at:
+      description: When that was, UTC.
+      type: str
+      sample: "2026-11-22T21:00:00Z"
+    store:
+      description: Which store.
+      type: str
+      sample: s3://eternia-backups/production at AWS
+    findings:
+      description:
+        - Each C(promise), its C(verdict) (V(kept), V(not kept) or V(unknown)), and its C(meaning).
+        - Backups rely on those that are C(needed).
+      type: list
+      elements: dict
+      sample:
+        - promise: create-only
+          verdict: kept
+          meaning: The store refuses to overwrite where it is asked to.
+          needed: true
+    left:
+      description: What remains there of the check; empty where nothing does.
+      type: str
+      sample: ""
 drill:
   description: When the last drill was, and whether everything came back in it. V(null) where there was none.
   returned: success

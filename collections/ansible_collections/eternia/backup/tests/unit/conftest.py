@@ -25,6 +25,7 @@ from typing import Any
 
 import boto3
 import pytest
+from ansible_collections.eternia.backup.plugins.module_utils import engine
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Settings
 from ansible_collections.eternia.backup.tests.unit.command_line import Host
 from ansible_collections.eternia.backup.tests.unit.web import Server, serving
@@ -39,6 +40,9 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 BUCKET = "eternia-tests"
+# Below it, the identities of our policies may do what those say, in each bucket of the tests.
+POLICIES_PREFIX = "policies"
+POLICIES = Path(engine.__file__).parents[3] / "files/policies"
 READY_SECONDS = 30
 
 
@@ -46,6 +50,7 @@ READY_SECONDS = 30
 class ObjectStore:
     """A running server. `admin` may do everything, `reader` only list and read; both are (access key, secret key).
 
+    `by_policy` are the keys of those who may do what our policy of that name says, below POLICIES_PREFIX/ANYTHING.
     `authority` is the certificate that `tls_endpoint` shows.
     """
 
@@ -54,15 +59,17 @@ class ObjectStore:
     authority: Path
     admin: tuple[str, str]
     reader: tuple[str, str]
+    by_policy: dict[str, tuple[str, str]]
 
-    def client(self) -> Any:
-        """Plain boto3: the independent tool that looks at what the engine did."""
+    def client(self, keys: tuple[str, str] | None = None, endpoint: str | None = None) -> Any:
+        """Plain boto3: the independent tool that looks at what the engine did, or somebody else with keys of his."""
+        access_key, secret_key = keys or self.admin
         return boto3.client(
             "s3",
-            endpoint_url=self.endpoint,
+            endpoint_url=endpoint or self.endpoint,
             region_name="us-east-1",
-            aws_access_key_id=self.admin[0],
-            aws_secret_access_key=self.admin[1],
+            aws_access_key_id=access_key,
+            aws_secret_access_key=secret_key,
         )
 
 
@@ -85,7 +92,11 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSto
         _identity("admin", admin, ["Admin"]),
         _identity("reader", reader, [f"Read:{BUCKET}", f"List:{BUCKET}"]),
     ]
-    (folder / "s3.json").write_text(json.dumps({"identities": identities}))
+    ours = sorted(path.stem for path in POLICIES.glob("*.json"))
+    by_policy = {name: (f"{name}-policy{os.getpid()}", f"{name}-secret-key") for name in ours}
+    identities += [{**_identity(keys[0], keys, []), "policyNames": [name]} for name, keys in by_policy.items()]
+    policies = [{"name": name, "content": policy(name, f"{BUCKET}*", f"{POLICIES_PREFIX}/*")} for name in by_policy]
+    (folder / "s3.json").write_text(json.dumps({"identities": identities, "policies": policies}))
     _write_certificate(folder / "certificate.pem", folder / "key.pem")
     port = _free_ports()
     flags = {
@@ -123,7 +134,12 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSto
         )
     try:
         store = ObjectStore(
-            f"http://127.0.0.1:{port}", f"https://127.0.0.1:{port + 9}", folder / "certificate.pem", admin, reader
+            f"http://127.0.0.1:{port}",
+            f"https://127.0.0.1:{port + 9}",
+            folder / "certificate.pem",
+            admin,
+            reader,
+            by_policy,
         )
         _wait_until_ready(f"{store.endpoint}/healthz", process, folder / "log")
         store.client().create_bucket(Bucket=BUCKET)
@@ -178,6 +194,14 @@ def locked_bucket(object_store: ObjectStore) -> str:
 
 
 @pytest.fixture(scope="session")
+def lockable_bucket(object_store: ObjectStore) -> str:
+    """A bucket that has Object Lock, and locks nothing by itself."""
+    name = f"{BUCKET}-lockable"
+    object_store.client().create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
+    return name
+
+
+@pytest.fixture(scope="session")
 def versioned_bucket(object_store: ObjectStore) -> str:
     """A bucket that keeps versions, and locks none."""
     client, name = object_store.client(), f"{BUCKET}-versioned"
@@ -208,6 +232,12 @@ def both(tmp_path: Path, capsys: pytest.CaptureFixture[str], s3_settings: S3Sett
     cloud = {"enabled": True, "bucket": s3_settings.bucket, "prefix": s3_settings.prefix}
     cloud.update(endpoint_url=s3_settings.endpoint_url, credentials_file=str(s3_settings.credentials_file))
     return Host(tmp_path, capsys, cloud_backup=cloud)
+
+
+def policy(name: str, bucket: str, prefix: str) -> str:
+    """One of our policies, filled in as docs/security.md says."""
+    text = (POLICIES / f"{name}.json").read_text()
+    return text.replace("BUCKET", bucket).replace("PREFIX", prefix).replace("LOCK_DAYS", "400")
 
 
 def _identity(name: str, keys: tuple[str, str], actions: list[str]) -> dict[str, Any]:

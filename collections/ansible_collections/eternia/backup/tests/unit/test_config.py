@@ -93,11 +93,14 @@ def test_every_optional_key():
                 endpoint_url="https://s3.example.org:9000",
                 storage_class="STANDARD_IA",
                 remove_versions=True,
+                prune=False,
                 sse="aws:kms",
                 kms_key_id="alias/backups",
                 checksum="sha256",
                 credentials_file="/etc/eternia-backup/credentials",
                 limit_rate="2 MiB",
+                object_lock_days=30,
+                object_lock_mode="GOVERNANCE",
             ),
         }
     )
@@ -110,11 +113,14 @@ def test_every_optional_key():
         endpoint_url="https://s3.example.org:9000",
         storage_class="STANDARD_IA",
         remove_versions=True,
+        prune=False,
         sse="aws:kms",
         kms_key_id="alias/backups",
         checksum="sha256",
         credentials_file=Path("/etc/eternia-backup/credentials"),
         limit_rate=2 << 20,
+        object_lock_days=30,
+        object_lock_mode="GOVERNANCE",
     )
     assert config.storage_mount == Path("/backups")
     assert config.report == Report(
@@ -231,6 +237,23 @@ def test_a_switched_off_cloud_is_checked_all_the_same():
             cloud(remove_versions="false"),
             r"cloud_backup\.remove_versions is 'false'; it must be true or false, without",
         ),
+        (cloud(object_lock_days=-1), r"object_lock_days is -1; it must be a whole number, from 0 to 3650"),
+        (cloud(object_lock_days=3651), r"object_lock_days is 3651; it must be a whole number, from 0 to 3650"),
+        (cloud(object_lock_days=True), r"object_lock_days is True; it must be a whole number"),
+        (
+            cloud(object_lock_days=1),
+            r"object_lock_days is 1, and with the frequency daily a lock would end .* Set it to 2 or more",
+        ),
+        (
+            {"frequency": "monthly", **cloud(object_lock_days=30)},
+            r"object_lock_days is 30, and with the frequency monthly .* Set it to 47 or more",
+        ),
+        (
+            cloud(object_lock_days=30, object_lock_mode="governance"),
+            r"object_lock_mode is 'governance'; it must be one of GOVERNANCE, COMPLIANCE",
+        ),
+        (cloud(object_lock_mode="GOVERNANCE"), r"object_lock_mode is given, and object_lock_days is not\. Set"),
+        (cloud(prune="no"), r"cloud_backup\.prune is 'no'; it must be true or false, without"),
         (cloud(region=1), r"cloud_backup\.region is 1; it must be a region"),
         (cloud(sse="AES128"), r"cloud_backup\.sse is 'AES128'; it must be one of AES256, aws:kms"),
         (cloud(checksum="crc32"), r"cloud_backup\.checksum is 'crc32'; it must be one of auto, crc64nvme, sha256, md5"),

@@ -50,6 +50,7 @@ from .stores.s3_client import S3Error
 
 if TYPE_CHECKING:
     from . import prune
+    from .stores.s3 import S3Store
 
 
 @dataclass
@@ -209,6 +210,8 @@ def run(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcom
                 raise S3Error(f"{outcome.path} is valid on the disk, but S3 has not got everything. {exc}") from exc
             finally:
                 outcome.create_only = remote.create_only
+            with timed(outcome.steps, "send"):
+                attempt.lock(config, remote, staging)
             if newest is None and taken.way != files.REFLINK:
                 with timed(outcome.steps, "store"):
                     attempt.share(manifest, staging)
@@ -335,6 +338,20 @@ class _Attempt:
             self.outcome.warn(str(exc))
             return None
         return newest
+
+    def lock(self, config: Config, remote: S3Store, staging: Path) -> None:
+        """See to it that what S3 has to keep stays locked there."""
+        if config.cloud is None or not config.cloud.object_lock_days:
+            return
+        from . import object_lock
+
+        try:
+            pinned = {copy.name for copy in self.local.copies() if copy.pinned}
+            object_lock.renew(
+                config, remote, pinned=pinned, now=self._clock.now(), staging=staging, warn=self.outcome.warn
+            )
+        except StoreError as exc:
+            self.outcome.warn(f"Whether the backups in S3 stay locked is not known. {exc}")
 
     def share(self, manifest: Manifest, staging: Path) -> None:
         """One file on the disk for this backup and the one before it, where both hold the same bytes.

@@ -104,6 +104,15 @@ def _run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--timings", action="store_true", help="show where the time went")
 
 
+def _prune(command: argparse.ArgumentParser) -> None:
+    _check(command)
+    command.add_argument(
+        "--credentials",
+        metavar="FILE",
+        help="prune S3 with the key in this file, where the host's own may not (cloud_backup.prune: false)",
+    )
+
+
 def _hold(command: argparse.ArgumentParser) -> None:
     command.add_argument("--why", metavar="TEXT", required=True, help="for whoever finds the backups held")
     command.add_argument("--hours", metavar="N", type=float, default=4.0, help="until it ends by itself (default: 4)")
@@ -154,9 +163,13 @@ def _status(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _check_store(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="for programs")
+
+
 COMMANDS = {
     "run": Command("cli_run.run_", "what is scheduled: back up, send to S3, prune, report", _run),
-    "prune": Command("cli_run.prune_", "remove what the policy no longer keeps", _check),
+    "prune": Command("cli_run.prune_", "remove what the policy no longer keeps", _prune),
     "drill": Command("cli_run.drill_", "restore into scratch, to prove that the backups come back", _none),
     "hold": Command("cli_run.hold_", "keep every scheduled command away for a while", _hold),
     "release": Command("cli_run.release", "end a hold of your own", _none),
@@ -164,5 +177,6 @@ COMMANDS = {
     "download": Command("cli_commands.download_", "bring a backup and its manifest to a directory, proven", _download),
     "restore": Command("cli_restore.run", "put a backup into the place of the live data, which is kept", _restore),
     "verify": Command("cli_commands.verify_", "compare backups with their manifests", _verify),
+    "check-store": Command("cli_store.run", "try what the store in S3 keeps of what backups rely on", _check_store),
     "status": Command("cli_status.run", "how the backups stand: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN", _status),
 }

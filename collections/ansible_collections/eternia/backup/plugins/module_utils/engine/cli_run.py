@@ -9,13 +9,15 @@ import argparse
 import os
 import pwd
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import backup, behind, hold, names, prune, run
 from .cli_output import say, tell
 from .clock import Clock
 from .config import Config
-from .errors import HeldError
+from .errors import ConfigError, HeldError
 from .exit_code import ExitCode
 from .run import Outcome
 from .units import counted, size
@@ -43,6 +45,8 @@ def prune_(config: Config, args: argparse.Namespace) -> ExitCode:
     """Remove what the policy no longer keeps."""
     if not config.enabled:
         return _switched_off()
+    if args.credentials is not None:
+        config = _with_key(config, Path(os.path.abspath(args.credentials)))
     if not args.check:
         return _told(run.prune_alone(config, clock=Clock(), warnings=args.warnings), f"DONE: {config.host} is pruned")
     return _told(Outcome(pruned=prune.plan(config, now=Clock().now())), "PLAN (nothing was removed yet)")
@@ -83,6 +87,13 @@ def release(config: Config, args: argparse.Namespace) -> ExitCode:
     hold.put(config.storage_path, None)
     say("RELEASED: the next scheduled run goes ahead.")
     return ExitCode.DONE
+
+
+def _with_key(config: Config, credentials_file: Path) -> Config:
+    """The same with another key for S3, which may prune there. Raises ConfigError."""
+    if config.cloud is None:
+        raise ConfigError("--credentials is for S3, and backup.cloud_backup.enabled is false.")
+    return replace(config, cloud=replace(config.cloud, credentials_file=credentials_file, prune=True))
 
 
 def _switched_off() -> ExitCode:
@@ -132,6 +143,11 @@ def _removed(pruned: prune.Outcome | None) -> Iterator[str]:
         yield f"  removed   {counted(len(pruned.removed), 'copy', 'copies') if pruned.removed else 'nothing'}"
         for one in pruned.removed:
             yield f"              {one.location}: {'; '.join(one.decision.reasons)}"
+        locked = [one for one in pruned.verdicts if one.decision.reasons[0].startswith(prune.LOCKED)]
+        if locked:
+            # The newest first, which is locked the longest.
+            longest = locked[0].decision.reasons[0]
+            yield f"  kept      {counted(len(locked), 'copy', 'copies')} that no rule wants: {longest}"
         if pruned.noncurrent is not None:
             yield f"  versions  {pruned.noncurrent}"
 

@@ -17,6 +17,7 @@ from .clock import Clock
 from .config import Config
 from .failure import OTHER, Failure
 from .health import Level, Trouble
+from .promises import NOT_KEPT, UNKNOWN
 from .report import Ended
 from .status import Status, StoreStatus
 from .units import age, counted, seconds, size
@@ -87,10 +88,22 @@ def _lines(config: Config, found: Status, troubles: Sequence[Trouble], now: date
         is_shared = store.disk_bytes is not None and store.disk_bytes < store.bytes
         on_disk = f", {size(store.disk_bytes or 0)} on the disk" if is_shared else ""
         yield f"  {store.name:<9} {counted(store.kept, 'backup')}, {size(store.bytes)}{on_disk}{_old_versions(store)}"
+    if config.cloud is not None:
+        yield f"  promises  {_promises(found, now)}"
     for name in found.unlisted:
         yield f"  {name:<9} could not be listed"
     for trouble in troubles:
         yield f"  {trouble.level.name:<9} {trouble.message}"
+
+
+def _promises(found: Status, now: datetime) -> str:
+    """What the store in S3 cannot guarantee."""
+    checked = found.promises
+    if checked is None:
+        return "nobody has tried what s3 keeps: eternia-backup check-store"
+    told = (f"{verdict}: {', '.join(names_)}" for verdict in (NOT_KEPT, UNKNOWN) if (names_ := checked.named(verdict)))
+    ago = age((now - names.from_iso(checked.at)).total_seconds())
+    return f"{'; '.join(told) or 's3 keeps all of them'} (check-store, {ago} ago)"
 
 
 def _old_versions(store: StoreStatus) -> str:

@@ -9,6 +9,7 @@ value and what is allowed. The string "false" is not false, and not true either.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,8 @@ _KEYS = (
     *("retention_days", "retention", "minimum_kept", "verify", "compression", "cloud_backup", "report"),
 )
 _CLOUD_KEYS = (
-    *("enabled", "provider", "bucket", "region", "prefix", "endpoint_url", "remove_versions"),
+    *("enabled", "provider", "bucket", "region", "prefix", "endpoint_url", "prune", "remove_versions"),
+    *("object_lock_days", "object_lock_mode"),
     *("storage_class", "sse", "kms_key_id", "checksum", "credentials_file", "limit_rate"),
 )
 _REPORT_KEYS = ("log_file", "metrics_file", "ping_url", "failure_command", "failure_webhook")
@@ -39,6 +41,8 @@ _KEEP_RULES = ("keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_mo
 # What S3 allows of a bucket's name, and calls safe in a key; `.` and `..` are for paths.
 _BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 _PREFIX = r"(?a:(?!\.{1,2}(?:/|$))[\w!.*'()-]+(?:/(?!\.{1,2}(?:/|$))[\w!.*'()-]+)*)"
+# A slip of the keyboard is paid for as long as nobody can delete.
+_MOST_LOCK_DAYS = 3650
 _ENDPOINT = r"https?://[^/\s@]+/?"
 
 
@@ -107,7 +111,7 @@ def parse(block: Any, *, environment: str, host: str, base_dir: str | None) -> C
     if base_dir is not None and not Path(base_dir).is_absolute():
         raise ConfigError(f"base_dir is {base_dir!r}; it must be an absolute path on the host.")
     reader = Reader("backup", block, _KEYS)
-    return Config(
+    config = Config(
         environment=environment,
         host=host,
         enabled=reader.boolean("enabled", True),
@@ -124,6 +128,18 @@ def parse(block: Any, *, environment: str, host: str, base_dir: str | None) -> C
         cloud=_cloud(reader.block("cloud_backup", _CLOUD_KEYS), environment, base_dir),
         report=_report(reader.block("report", _REPORT_KEYS), base_dir),
     )
+    _require_lasting_locks(config)
+    return config
+
+
+def _require_lasting_locks(config: Config) -> None:
+    """Refuse locks that end before the next run can come and lock for longer."""
+    days, needed = 0 if config.cloud is None else config.cloud.object_lock_days, math.ceil(config.max_age / 86400)
+    if 0 < days < needed:
+        raise ConfigError(
+            f"backup.cloud_backup.object_lock_days is {days}, and with the frequency {config.frequency} a lock would "
+            f"end before a run that is late locks for longer. Set it to {needed} or more."
+        )
 
 
 def _legacy_paths(base_dir: str | None) -> tuple[Path, ...]:
@@ -155,14 +171,21 @@ def _cloud(reader: Reader, environment: str, base_dir: str | None) -> S3Settings
         ),
         storage_class=reader.text("storage_class", "a storage class"),
         remove_versions=reader.boolean("remove_versions", False),
+        prune=reader.boolean("prune", True),
         sse=reader.choice("sse", ("AES256", "aws:kms"), None),
         kms_key_id=reader.text("kms_key_id", "the name of a key"),
         checksum=reader.choice("checksum", ("auto", "crc64nvme", "sha256", "md5"), "auto"),
         credentials_file=reader.optional_path("credentials_file", base_dir),
         limit_rate=reader.rate("limit_rate"),
+        object_lock_days=reader.whole("object_lock_days", 0, most=_MOST_LOCK_DAYS),
+        object_lock_mode=reader.choice("object_lock_mode", ("GOVERNANCE", "COMPLIANCE"), "COMPLIANCE"),
     )
     if settings.kms_key_id and settings.sse != "aws:kms":
         raise ConfigError("backup.cloud_backup.kms_key_id is given, and sse is not aws:kms. Set sse to aws:kms.")
+    if reader.has("object_lock_mode") and not settings.object_lock_days:
+        raise ConfigError(
+            "backup.cloud_backup.object_lock_mode is given, and object_lock_days is not. Set object_lock_days, too."
+        )
     return settings if enabled else None
 
 

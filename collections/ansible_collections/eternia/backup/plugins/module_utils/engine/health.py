@@ -14,6 +14,7 @@ from . import catalog, clock, names
 from .catalog import DAMAGED
 from .config import Config
 from .errors import ClockError
+from .promises import CREATE_ONLY
 from .status import Status
 from .units import age, counted
 
@@ -59,6 +60,7 @@ def troubles(config: Config, found: Status, now: datetime) -> list[Trouble]:
 
 def _all(config: Config, found: Status, now: datetime) -> Iterator[Trouble]:
     yield from _stores(config, found)
+    yield from _promises(config, found)
     yield from _age(config, found)
     yield from _last_run(found)
     yield from _drill(found, now)
@@ -87,12 +89,21 @@ def _stores(config: Config, found: Status) -> Iterator[Trouble]:
         if store.missing and not found.running:
             lacks = f"{store.name} lacks {counted(store.missing, 'verified backup')} that the policy wants there."
             yield Trouble(Level.WARNING, f"{lacks} {_LOCAL_LACKS if store.name == local else _S3_LACKS}")
+
+
+def _promises(config: Config, found: Status) -> Iterator[Trouble]:
+    """What the store in S3 was seen not to keep. Whether it is create-only each run tries anew."""
+    fresh = found.record is not None and found.record.create_only is not None
     if config.cloud is not None and found.record is not None and found.record.create_only is False:
         yield Trouble(
             Level.WARNING,
             "s3 overwrites what it was asked not to, so whoever has this host's key can destroy the backups there. Use "
             "a store that keeps its word.",
         )
+    for broken in () if found.promises is None else found.promises.broken:
+        if not (fresh and broken.promise == CREATE_ONLY):
+            advice = "Once that is put right: eternia-backup check-store."
+            yield Trouble(Level.WARNING, f"s3 does not keep {broken.promise!r}. {broken.meaning} {advice}")
 
 
 def _age(config: Config, found: Status) -> Iterator[Trouble]:

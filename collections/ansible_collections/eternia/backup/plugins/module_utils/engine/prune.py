@@ -17,12 +17,16 @@ from typing import TYPE_CHECKING
 from . import catalog, hold, lock, log, record, verify
 from .config import Config
 from .errors import DamagedError, EngineError, HeldError, NotFoundError, StoreError
-from .names import DATABASE, STATE, BackupName
+from .names import DATABASE, STATE, BackupName, iso
 from .retention import Decision, Policy, apply_policy, stay_first
 from .stores.base import Copy, Store
+from .stores.s3_client import S3Error
 
 if TYPE_CHECKING:
     from .noncurrent import Noncurrent
+
+# How the reason begins of what stays although no rule wants it.
+LOCKED = "locked until"
 
 # How long a safety backup stays at least.
 _SAFETY_DAYS = 30
@@ -75,8 +79,7 @@ def plan(config: Config, *, now: datetime, upcoming: Collection[BackupName] = ()
     catalog.require_storage(config)
     hold.require_none(config.storage_path, now)
     stores = _stores(config)
-    obstacles = _obstacles(stores, config)
-    obstacles = {} if upcoming else obstacles
+    obstacles = _obstacles(stores, config, follows_a_run=bool(upcoming))
     outcome = _judge(stores, config, now, obstacles, upcoming)
     outcome.removed = [verdict for store in stores for verdict in _going(store, outcome)]
     _look_behind(stores, outcome, config, now, obstacles, upcoming, planned=True)
@@ -120,16 +123,21 @@ def _policy(store: Store, config: Config) -> Policy:
     )
 
 
-def _obstacles(stores: Iterable[Store], config: Config) -> dict[str, str]:
-    """Why nothing may be removed from a store now, by the store's name. Raises StoreError for another host's prefix."""
+def _obstacles(stores: Iterable[Store], config: Config, *, follows_a_run: bool = False) -> dict[str, str]:
+    """Why nothing may be removed from a store now, by the store's name. Raises StoreError for another host's prefix.
+
+    What a run that comes first would put right is none.
+    """
     found = {}
-    trouble = record.trouble(config.storage_path)
+    trouble = None if follows_a_run else record.trouble(config.storage_path)
     for store in stores:
         remote = catalog.in_s3(store)
-        if remote is not None and not remote.claimed(config.owner):
+        if remote is not None and not remote.claimed(config.owner) and not follows_a_run:
             found[store.name] = "no backup run of this host has claimed the prefix yet"
         if trouble is not None:
             found[store.name] = trouble
+        if remote is not None and config.cloud is not None and not config.cloud.prune:
+            found[store.name] = "cloud_backup.prune is false, so another key prunes there"
     return found
 
 
@@ -175,10 +183,27 @@ def _decide(
         return [Decision(one.copy, True, (f"nothing is removed: {obstacle}",)) for one in decisions]
     proven = _proven(store, copies, config, now, upcoming, outcome)
     decisions = apply_policy(proven, policy, now, witnesses=witnesses)
+    held = _locked(store, [one.copy for one in decisions if not one.keep], config, now)
     return [
-        Decision(one.copy, True, ("the application runs on it",)) if _is_live(store, one.copy, config) else one
+        Decision(one.copy, True, ("the application runs on it",))
+        if _is_live(store, one.copy, config)
+        else Decision(one.copy, True, (f"{LOCKED} {iso(held[one.copy.name])}",))
+        if one.copy.name in held
+        else one
         for one in decisions
     ]
+
+
+def _locked(store: Store, going: Iterable[Copy], config: Config, now: datetime) -> dict[BackupName, datetime]:
+    """Until when those are locked that S3 would only hide, were they deleted."""
+    remote = catalog.in_s3(store)
+    if remote is None or config.cloud is None or not config.cloud.object_lock_days:
+        return {}
+    from . import object_lock
+
+    known = object_lock.read(config.storage_path)
+    ends = ((copy.name, object_lock.end_of(copy, remote, known, now)) for copy in going)
+    return {name: end for name, end in ends if end is not None}
 
 
 def _proven(
@@ -295,6 +320,8 @@ def _remove(store: Store, outcome: Outcome, config: Config, now: datetime) -> No
             if len(outcome.removed) == before:
                 break
     if failed is not None:
-        error = PruneFailedError(f"{failed} Removed all the same: {len(outcome.removed)}.", outcome)
+        denied = isinstance(failed, S3Error) and failed.code == "AccessDenied"
+        advice = " If it is another key that prunes there, set cloud_backup.prune to false." if denied else ""
+        error = PruneFailedError(f"{failed}{advice} Removed all the same: {len(outcome.removed)}.", outcome)
         log.error(str(error))
         raise error from failed

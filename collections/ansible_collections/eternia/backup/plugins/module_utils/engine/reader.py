@@ -51,11 +51,13 @@ class Reader:
             raise self._wrong(key, value, "true or false, without quotes")
         return value
 
-    def whole(self, key: str, default: int, least: int = 0) -> int:
+    def whole(self, key: str, default: int, least: int = 0, most: int | None = None) -> int:
         value = self._take(key, default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise self._wrong(key, value, f"a whole number, {least} or more")
-        return value
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        if not is_whole or value < least or (most is not None and value > most):
+            limits = f"{least} or more" if most is None else f"from {least} to {most}"
+            raise self._wrong(key, value, f"a whole number, {limits}")
+        return int(value)
 
     def rate(self, key: str) -> int | None:
         """Bytes a second; None where there is no limit."""

@@ -47,6 +47,7 @@ def plan(
     were there.
     """
     remote.claimed(config.owner)
+    remote.require_lock()
     there = list(remote.copies())
     wanted = lacking(config.policy, local.copies(), there, now, upcoming)
     if wanted:
@@ -80,7 +81,8 @@ def run(
         _require_no_clone(config, local, remote, there, now=now, previous=previous)
     for copy, manifest in _fit(local, wanted, fresh, warn):
         base = max((one.name for one in there if one.verified and _is_like(one.name, copy.name)), default=None)
-        transfer = remote.put(local.path / manifest.name, manifest, base=base)
+        lock_until = None if config.cloud is None else config.cloud.lock_until(now)
+        transfer = remote.put(local.path / manifest.name, manifest, base=base, lock_until=lock_until)
         there.append(replace(copy, pinned=False, drilled=False))
         log.info(
             f"{remote.location(copy.name)} holds it too: {transfer.bytes_sent} bytes sent, {transfer.bytes_copied} "

@@ -22,6 +22,7 @@ from . import (
     lock,
     log,
     names,
+    promises,
     record,
     send,
     snapshot,
@@ -35,6 +36,7 @@ from .config import Config
 from .errors import DamagedError, EngineError, LockedError, StoreError, TargetError
 from .history import Last
 from .names import BackupName
+from .promises import StoreCheck
 from .record import Record
 from .safety import RAW_SUFFIX
 from .stores.base import S3, Copy, Store
@@ -73,9 +75,9 @@ class Status:
 
     `unlisted` says of each store that could not be listed why; what is said of backups is then about the others.
     `obstacle` says why no run can work on the storage path. `last_run` says why the last run of a backup is no ground
-    for trust, None where it succeeded; `record` is all that is known of it, and `running` whether one goes on. `drill`
-    is the last one. `held` says who holds the host's backups, why and until when. `interrupted` tells of restores that
-    were cut off.
+    for trust, None where it succeeded; `record` is all that is known of it, and `running` whether one goes on.
+    `promises` is what the store in S3 was last seen to keep, None where nobody checked it. `drill` is the last one.
+    `held` says who holds the host's backups, why and until when. `interrupted` tells of restores that were cut off.
     """
 
     enabled: bool
@@ -89,6 +91,7 @@ class Status:
     last_run: str | None
     running: bool
     record: Record | None
+    promises: StoreCheck | None
     drill: Last | None
     drill_seconds: dict[str, float]
     held: str | None
@@ -141,6 +144,7 @@ def read(
         last_run=record.trouble(config.storage_path),
         running=_is_running(config),
         record=_or_none(record.read, config),
+        promises=_promises(config),
         drill=_or_none(history.last, config),
         drill_seconds={entry.store: entry.seconds for entry in _or_none(history.read, config) or ()},
         held=_held(config, now),
@@ -224,6 +228,14 @@ def _or_none(read: Callable[[Path], T], config: Config) -> T | None:
     try:
         return read(config.storage_path)
     except DamagedError:
+        return None
+
+
+def _promises(config: Config) -> StoreCheck | None:
+    try:
+        return promises.remembered(config)
+    except DamagedError as exc:
+        log.info(str(exc))
         return None
 
 

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .. import digest, files, verify
 from ..errors import DamagedError, NameTakenError, NotFoundError, StoreError
@@ -18,14 +19,16 @@ from ..files import Progress
 from ..manifest import Manifest, Transfer, from_json
 from ..names import DRILLED_SUFFIX, MANIFEST_SUFFIX, SIDECAR_SUFFIXES, BackupName
 from ..parts import Part
-from . import s3_delta, s3_download, s3_open
+from . import s3_delta, s3_download, s3_lock, s3_open
 from .base import CLAIM, S3, Copy, Owner, group
 from .s3_claim import Claim
 from .s3_client import S3Client, S3Error, S3Settings
+from .s3_create import again_after_conflict, created, refuses_wrong_bytes
 from .s3_upload import CRC64NVME, Rung, Upload, ladder, send
 from .s3_versions import Versions
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from ..promises import Finding
 
 _BESIDE_MANIFEST = ("", *(suffix for suffix in SIDECAR_SUFFIXES if suffix != MANIFEST_SUFFIX))
 # Backups of which all can be deleted by two requests, of 1,000 keys at most:
@@ -95,13 +98,14 @@ class S3Store:
         """Make the prefix the owner's, or see that it is, and find out whether the store keeps create-only.
 
         Some stores answer 200 to a conditional put and overwrite all the same; here that changes no byte. Returns False
-        for those. Raises StoreError where the prefix belongs to somebody else.
+        for those. Raises StoreError where the prefix belongs to somebody else, or the bucket lacks a lock.
         """
         self.create_only = None
+        self.require_lock()
         raw = self._get(CLAIM)
         if raw is None:
             self._require_empty(owner)
-            raw = self._claim.made(owner, checks=self._refuses_wrong_bytes())
+            raw = self._claim.made(owner, checks=refuses_wrong_bytes(self._client, self._key(_PROBE), self._encryption))
             # Where another host was faster, what it wrote is what counts.
             self._created(CLAIM, raw)
             raw = self._get(CLAIM) or raw
@@ -119,6 +123,13 @@ class S3Store:
             self._checks = self._claim.require(raw, owner)
         return raw is not None
 
+    def promises(self) -> tuple[list[Finding], str]:
+        """What the store keeps of what backups rely on, tried just now, and what of that stays there. Writes."""
+        # A run does without it, and starts every hour.
+        from . import s3_check
+
+        return s3_check.look(self._client, self._key, self._encryption, wrong=_PROBE)
+
     def prove(self, copy: Copy) -> None:
         """By the checksum that S3 keeps of the whole object, or by reading it back."""
         manifest = verify.manifest_of(self, copy)
@@ -130,10 +141,12 @@ class S3Store:
         if difference:
             raise DamagedError(f"{self.location(copy.name)} is damaged: {difference}. Choose another backup.")
 
-    def put(self, path: Path, manifest: Manifest, *, base: BackupName | None = None) -> Transfer:
+    def put(
+        self, path: Path, manifest: Manifest, *, base: BackupName | None = None, lock_until: datetime | None = None
+    ) -> Transfer:
         """Bring in the finished file at `path` and then, when it lies there whole, its manifest. `claim` comes first.
 
-        Where `base`, an earlier backup here, has parts in common with it, only the others travel.
+        Where `base`, an earlier backup here, has parts in common with it, only the others travel. Both are locked.
 
         Never overwrites: raises NameTakenError where the name holds anything else. What lies there already is proven,
         not sent, so that a put that was cut off is finished by putting the same backup again.
@@ -143,24 +156,35 @@ class S3Store:
         recorded = self._recorded(manifest)
         head = self._head(manifest.name)
         if head is None:
-            transfer = self._send(path, manifest, base)
+            transfer = self._send(path, manifest, base, lock_until)
         elif recorded is not None and recorded.transfer and head["ContentLength"] == manifest.stored.bytes:
             return replace(recorded.transfer, bytes_sent=0, bytes_copied=0)
         else:
             transfer = self._adopted(head, manifest)
         if recorded is None:
-            self._put_manifest(manifest.with_transfer(transfer))
+            self._put_manifest(manifest.with_transfer(transfer), lock_until)
         return transfer
+
+    def require_lock(self) -> None:
+        """Refuse a bucket that locks nothing, where backups are to be locked; reads only. Raises StoreError."""
+        s3_lock.require(self._client)
+
+    def locked_until(self, name: BackupName) -> datetime | None:
+        """Until when data and manifest both are locked; None where one is not, or is not there. Raises S3Error."""
+        ends = [s3_lock.end(self._client, self._key(f"{name}{suffix}")) for suffix in ("", MANIFEST_SUFFIX)]
+        return None if None in ends else min(filter(None, ends))
+
+    def lock(self, name: BackupName, until: datetime) -> None:
+        """Have nobody delete a backup before then. Raises S3Error, also where it is locked for longer, or harder."""
+        for suffix in ("", MANIFEST_SUFFIX):
+            s3_lock.put(self._client, self._key(f"{name}{suffix}"), until)
 
     def give_up_open(self) -> int:
         """Give up the uploads that killed runs of this host left open; how many there were. `claim` comes first.
 
         Only for the holder of the storage's lock, when all that is to be sent was sent.
         """
-        left = s3_open.find(self._client, self._key(""))
-        for one in left:
-            one.give_up(self._client)
-        return len(left)
+        return sum(one.give_up(self._client) for one in s3_open.find(self._client, self._key("")))
 
     def mark_drilled(self, copy: Copy, mark: bytes, *, staging: Path) -> None:
         # The first mark stays: a host's key may be allowed to create and not to overwrite.
@@ -203,21 +227,10 @@ class S3Store:
                 raise
             return None
 
-    def _created(self, name: str, body: bytes) -> bool:
+    def _created(self, name: str, body: bytes, lock: Mapping[str, Any] | None = None) -> bool:
         """Put a small object; False where the store kept the one that was there."""
-
-        def request() -> None:
-            self._see_it_free(name)
-            proof = self._client.proof(body)
-            self._client.call("put_object", self._key(name), Body=body, IfNoneMatch="*", **proof, **self._encryption)
-
-        try:
-            _again_after_conflict(request)
-        except S3Error as exc:
-            if exc.code != "PreconditionFailed":
-                raise
-            return False
-        return True
+        options = {**self._encryption, **(lock or {})}
+        return created(self._client, self._key(name), body, options, before=lambda: self._see_it_free(name))
 
     def _require_empty(self, owner: Owner) -> None:
         """Refuse a prefix without a claim where the newest backup says that it is somebody else's."""
@@ -226,21 +239,6 @@ class S3Store:
             manifest = self.manifest(newest)
             if (manifest.environment, manifest.host) != (owner.environment, owner.host):
                 raise self._claim.refusal(Owner(manifest.environment, manifest.host, "by its newest manifest"), owner)
-
-    def _refuses_wrong_bytes(self) -> bool:
-        """Whether the store looks at checksums at all: sent with a wrong one, a few bytes have to be refused."""
-        wrong = (
-            {"ChecksumCRC64NVME": "AAAAAAAAAAA="} if digest.crc64nvme() else {"ContentMD5": "AAAAAAAAAAAAAAAAAAAAAA=="}
-        )
-        try:
-            self._client.call("put_object", self._key(_PROBE), Body=b"probe", **wrong, **self._encryption)
-        except S3Error as exc:
-            if exc.code in ("AccessDenied", "NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch", ""):
-                raise
-            return True
-        with suppress(S3Error):
-            self._client.call("delete_object", self._key(_PROBE))
-        return False
 
     def _recorded(self, manifest: Manifest) -> Manifest | None:
         """The manifest that an earlier put of the same backup left; None where there is none."""
@@ -254,7 +252,7 @@ class S3Store:
             raise self._taken(manifest.name, f"a backup with the {_words(found)}; this one has the {_words(manifest)}")
         return found
 
-    def _send(self, path: Path, manifest: Manifest, base: BackupName | None) -> Transfer:
+    def _send(self, path: Path, manifest: Manifest, base: BackupName | None, lock_until: datetime | None) -> Transfer:
         upload = Upload(
             client=self._client,
             path=path,
@@ -263,10 +261,11 @@ class S3Store:
             options=self._options,
             before_commit=lambda: self._see_it_free(manifest.name),
             base=self._base(base, manifest),
+            lock=s3_lock.options(self._client, lock_until),
         )
         rungs = ladder(self._settings.checksum, manifest)
         try:
-            rung = _again_after_conflict(lambda: send(upload, rungs))
+            rung = again_after_conflict(lambda: send(upload, rungs))
         except S3Error as exc:
             # A request may have worked and its answer been lost: botocore's second try then meets what the first made.
             head = self._head(manifest.name) if exc.code in ("PreconditionFailed", "NoSuchUpload") else None
@@ -323,8 +322,9 @@ class S3Store:
         differs = f"its {found.algorithm} is {found.value}, ours {stored.digest.value}"
         return f"read back, {found.algorithm}", "" if found == stored.digest else differs
 
-    def _put_manifest(self, manifest: Manifest) -> None:
-        if not self._created(f"{manifest.name}{MANIFEST_SUFFIX}", manifest.to_json()):
+    def _put_manifest(self, manifest: Manifest, lock_until: datetime | None) -> None:
+        name = f"{manifest.name}{MANIFEST_SUFFIX}"
+        if not self._created(name, manifest.to_json(), s3_lock.options(self._client, lock_until)):
             # Another put was faster: right if it was of the same backup.
             self._recorded(manifest)
 
@@ -338,16 +338,6 @@ class S3Store:
             f"{self.location(name)} is taken: there is {holds}. Nothing was overwritten. Look at it there; move it "
             "away or delete it if nobody needs it, then run again."
         )
-
-
-def _again_after_conflict(request: Callable[[], T]) -> T:
-    """Two conditional requests on one key met, and S3 made neither: its own advice is to do the upload again."""
-    try:
-        return request()
-    except S3Error as exc:
-        if exc.code != "ConditionalRequestConflict":
-            raise
-        return request()
 
 
 def _without_none(**options: str | None) -> dict[str, str]:

@@ -13,6 +13,7 @@ from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -36,7 +37,8 @@ class S3Settings:
     aws:kms. `credentials_file` has the format of AWS's shared credentials, profile `default`; where it is given it is
     the only source of credentials, otherwise they come from boto3's ordinary chain. `limit_rate` is in bytes a second,
     all connections together. With `remove_versions` nothing of what retention removes stays in a bucket that keeps
-    versions.
+    versions. Without `prune` retention removes nothing there: this key may not, and another does it. What is sent is
+    locked for `object_lock_days`, in S3's `object_lock_mode`; 0 locks nothing.
     """
 
     bucket: str
@@ -45,11 +47,19 @@ class S3Settings:
     endpoint_url: str | None = None
     storage_class: str | None = None
     remove_versions: bool = False
+    prune: bool = True
     sse: str | None = None
     kms_key_id: str | None = None
     checksum: str = "auto"
     credentials_file: Path | None = None
     limit_rate: int | None = None
+    object_lock_days: int = 0
+    object_lock_mode: str = "COMPLIANCE"
+
+    def lock_until(self, now: datetime) -> datetime | None:
+        """Until when what is sent now is locked; None where nothing is."""
+        days = self.object_lock_days
+        return now.replace(microsecond=0) + timedelta(days=days) if days else None
 
 
 class S3Error(StoreError):
@@ -81,6 +91,12 @@ _OPERATIONS = {
     "delete_objects": ("Deleting", "s3:DeleteObject (and s3:DeleteObjectVersion, for old versions)"),
     "get_bucket_versioning": ("Asking for versions of", "s3:GetBucketVersioning"),
     "list_object_versions": ("Listing the versions of", "s3:ListBucketVersions"),
+    "put_object_retention": ("Locking", "s3:PutObjectRetention"),
+    "get_object_lock_configuration": ("Asking for Object Lock of", "s3:GetBucketObjectLockConfiguration"),
+    "get_bucket_lifecycle_configuration": ("Asking for the lifecycle of", "s3:GetLifecycleConfiguration"),
+    "get_public_access_block": ("Asking for public access to", "s3:GetBucketPublicAccessBlock"),
+    "get_bucket_policy_status": ("Asking for the policy of", "s3:GetBucketPolicyStatus"),
+    "get_bucket_acl": ("Asking for the access control list of", "s3:GetBucketAcl"),
 }
 
 # An answer to HEAD has no body, so botocore has only the status to name it by.
@@ -225,6 +241,8 @@ class S3Client:
         """What S3's `code` means here and what to do next. `region` is the one that the answer names, if it does."""
         code, answer = _BY_STATUS.get(code, code), answer.rstrip(".")
         verb, action = _OPERATIONS[operation]
+        if self.settings.object_lock_days and operation in ("put_object", "create_multipart_upload"):
+            action += " (and s3:PutObjectRetention, for the lock)"
         reason = _ADVICE.get(code, _OTHERWISE).format(
             bucket=self.settings.bucket,
             endpoint=self._endpoint or "AWS",

@@ -9,7 +9,6 @@ Only the holder of the storage's lock may look here: any open upload of a name o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,10 +34,14 @@ class OpenUpload:
         listed = _pages(client, "list_parts", self.key, "Parts", ("PartNumberMarker",), UploadId=self.upload_id)
         return {one["PartNumber"]: one["ETag"] for one in listed if sizes.get(one["PartNumber"]) == one["Size"]}
 
-    def give_up(self, client: S3Client) -> None:
-        """Have the store forget it. What becomes of that is not worth a failure."""
-        with suppress(S3Error):
+    def give_up(self, client: S3Client) -> bool:
+        """Have the store forget it; whether it did. What becomes of that is not worth a failure."""
+        try:
             client.call("abort_multipart_upload", self.key, UploadId=self.upload_id)
+        except S3Error as exc:
+            log.info(f"What a run sent of {client.location(self.key)} stays there unseen, and is billed. {exc}")
+            return False
+        return True
 
 
 def find(client: S3Client, prefix: str) -> list[OpenUpload]:

@@ -70,7 +70,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Upload:
-    """One file on its way to one key. `options` (encryption, storage class) go with the object.
+    """One file on its way to one key. `options` (encryption, storage class) and the `lock` go with the object.
 
     `before_commit` is called right before the request that makes the object appear. `base` is what S3 may copy from;
     with `resume`, parts that a killed run sent are taken as they are.
@@ -84,6 +84,7 @@ class Upload:
     before_commit: Callable[[], None]
     base: Base | None = None
     resume: bool = True
+    lock: dict[str, Any] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
 
 
@@ -159,6 +160,7 @@ def _send_whole(upload: Upload, fd: int, rung: Rung, part: Part) -> None:
         IfNoneMatch="*",
         **{rung.parameter: checksum},
         **upload.options,
+        **upload.lock,
     )
 
 
@@ -218,7 +220,8 @@ def _begin(upload: Upload, rung: Rung, parts: list[Part], whole: dict[str, str])
     """The id of an open upload, and the ETags of the parts that it has, by their number.
 
     An upload that a killed run left is gone on with where the whole object is going to be proven, and where nothing
-    that was chosen when it was begun (encryption, storage class) may be another now.
+    that was chosen when it was begun (encryption, storage class) may be another now. (A lock may: it is only ever made
+    longer, and who sends sees to that.)
     """
     left = [one for one in s3_open.find(upload.client, upload.key) if one.key == upload.key]
     if left and rung is CRC64NVME and upload.resume and not upload.options:
@@ -229,7 +232,9 @@ def _begin(upload: Upload, rung: Rung, parts: list[Part], whole: dict[str, str])
             return left[0].upload_id, there
     for one in left:
         one.give_up(upload.client)
-    begun = upload.client.call("create_multipart_upload", upload.key, **rung.algorithm, **whole, **upload.options)
+    begun = upload.client.call(
+        "create_multipart_upload", upload.key, **rung.algorithm, **whole, **upload.options, **upload.lock
+    )
     return begun["UploadId"], {}
 
 

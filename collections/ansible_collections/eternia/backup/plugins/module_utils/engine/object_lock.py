@@ -1,0 +1,109 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Object Lock: how long nobody can delete what lies in S3, and seeing to it that this lasts as long as it is kept.
+
+Each backup is locked for some days when it is sent. What retention keeps for longer is locked anew before that ends. A
+lock is never shortened, so that what is known of one once, beside the backups, is true for ever.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from . import files, log, names
+from .config import Config
+from .errors import ConfigError, StoreError
+from .names import BackupName
+from .retention import apply_policy
+from .stores.base import Copy
+from .stores.s3 import S3Store
+from .units import counted
+
+NAME = "locks.json"
+_FORMAT = 1
+
+# Runs may fail for some days, over a holiday for example.
+_SLACK = timedelta(days=3)
+
+
+def renew(
+    config: Config,
+    remote: S3Store,
+    *,
+    pinned: Collection[BackupName],
+    now: datetime,
+    staging: Path,
+    warn: Callable[[str], None],
+) -> int:
+    """Lock for longer what the policy keeps and whose lock might end before the next run; how many that were.
+
+    `pinned` are kept by a pin elsewhere. Asks S3 only about what is not known yet. What fails is a warning: the backup
+    is there. Raises StoreError where S3 cannot be listed.
+    """
+    if config.cloud is None:
+        return 0
+    until = config.cloud.lock_until(now)
+    if until is None:
+        return 0
+    copies = [copy for copy in remote.copies() if copy.verified]
+    known = read(config.storage_path)
+    found = {copy.name: known[copy.name] for copy in copies if copy.name in known}
+    locked = 0
+    try:
+        for copy in _kept(config, copies, pinned, now):
+            end = found.get(copy.name) or remote.locked_until(copy.name)
+            if end is None or end < now + margin(config):
+                remote.lock(copy.name, until)
+                end, locked = until, locked + 1
+            found[copy.name] = end
+    except StoreError as exc:
+        warn(f"Backups in S3 that are kept could not be locked for longer, and their lock may end. {exc}")
+    if locked:
+        log.info(f"{remote.location('')}: {counted(locked, 'backup')} locked until {names.iso(until)}")
+    if found != known:
+        _write(config.storage_path, found, staging=staging, warn=warn)
+    return locked
+
+
+def margin(config: Config) -> timedelta:
+    """How much of a lock has to be left, so that the next run comes in time to lock for longer."""
+    days = 0 if config.cloud is None else config.cloud.object_lock_days
+    return max(timedelta(seconds=config.max_age), min(_SLACK, timedelta(days=days) / 2))
+
+
+def end_of(copy: Copy, remote: S3Store, known: Mapping[BackupName, datetime], now: datetime) -> datetime | None:
+    """Until when a copy is locked, None where it is not, or not any more. Raises StoreError."""
+    end = known.get(copy.name) or remote.locked_until(copy.name)
+    return end if end is not None and end > now else None
+
+
+def read(storage_path: Path) -> dict[BackupName, datetime]:
+    """Until when each backup is locked, of those of which it is known. What cannot be read is asked of S3 again."""
+    try:
+        until = json.loads((storage_path / NAME).read_bytes())["until"]
+        return {names.required(name): names.from_iso(end) for name, end in until.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as exc:
+        log.info(f"{storage_path / NAME} cannot be read, and S3 is asked ({exc})")
+        return {}
+
+
+def _kept(config: Config, copies: list[Copy], pinned: Collection[BackupName], now: datetime) -> list[Copy]:
+    judged = apply_policy(copies, config.policy, now)
+    return [one.copy for one in judged if one.keep or one.copy.name in pinned]
+
+
+def _write(
+    storage_path: Path, found: Mapping[BackupName, datetime], *, staging: Path, warn: Callable[[str], None]
+) -> None:
+    until = {str(name): names.iso(end) for name, end in sorted(found.items())}
+    try:
+        text = json.dumps({"format": _FORMAT, "until": until}, indent=2)
+        files.replace(storage_path / NAME, text.encode() + b"\n", staging=staging)
+    except OSError as exc:
+        warn(f"{storage_path / NAME} could not be written: {files.reason(exc)}. S3 is asked again by the next run.")

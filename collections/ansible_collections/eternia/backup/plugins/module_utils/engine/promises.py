@@ -1,0 +1,119 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a store in S3 was seen to keep of what backups rely on, and what it cannot guarantee: tried once, remembered.
+
+It lies beside the backups, so that whoever asks for the status is told, too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from . import catalog, files, mounts, names
+from .config import Config
+from .errors import ConfigError, DamagedError, StoreError
+
+NAME = "store-check.json"
+_FORMAT = 1
+
+KEPT, NOT_KEPT, UNKNOWN = "kept", "not kept", "unknown"
+_VERDICTS = (KEPT, NOT_KEPT, UNKNOWN)
+
+CREATE_ONLY = "create-only"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One promise, whether it is kept, and what that means and asks for.
+
+    Backups rely on what is `needed`; the others say what whoever steals this host's key could do.
+    """
+
+    promise: str
+    verdict: str
+    meaning: str
+    needed: bool
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether backups rely on it, and the store does not keep it."""
+        return self.needed and self.verdict == NOT_KEPT
+
+
+@dataclass(frozen=True)
+class StoreCheck:
+    """What was found of one store (`s3://bucket/prefix at endpoint`), and when, UTC. `left` says what remains there."""
+
+    at: str
+    store: str
+    findings: tuple[Finding, ...]
+    left: str = ""
+
+    @property
+    def broken(self) -> tuple[Finding, ...]:
+        """What backups rely on and the store does not keep."""
+        return tuple(finding for finding in self.findings if finding.is_broken)
+
+    def named(self, verdict: str) -> Sequence[str]:
+        """The promises with this verdict."""
+        return [finding.promise for finding in self.findings if finding.verdict == verdict]
+
+
+def look(config: Config, *, now: datetime) -> StoreCheck:
+    """Try the store in S3 with small objects of its own, never with a backup's name. Raises StoreError, ConfigError."""
+    remote = catalog.remote(config)
+    if remote is None:
+        raise ConfigError("backup.cloud_backup.enabled is false: there is no store in S3 to check.")
+    findings, left = remote.promises()
+    return StoreCheck(names.iso(now), _store(config), tuple(findings), left)
+
+
+def remember(config: Config, found: StoreCheck) -> None:
+    """Keep it for `status`, in place of what was found before. Raises StoreError, ConfigError."""
+    mounts.require(config)
+    files.make_private_dirs(config.storage_path)
+    path, staged = config.storage_path / NAME, config.storage_path / f".{NAME}.new"
+    try:
+        staged.unlink(missing_ok=True)
+        files.write_new(staged, json.dumps({"format": _FORMAT, **asdict(found)}, indent=2).encode() + b"\n")
+        staged.replace(path)
+        files.fsync_path(config.storage_path)
+    except OSError as exc:
+        raise StoreError(
+            f"{path} could not be written: {files.reason(exc)}. Free some space or correct the rights there, then "
+            "check again, so that status can tell what was found."
+        ) from exc
+
+
+def remembered(config: Config) -> StoreCheck | None:
+    """What was found of the store that is configured now; None where nobody checked it. Raises DamagedError."""
+    path = config.storage_path / NAME
+    try:
+        found = _parsed(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as exc:
+        raise DamagedError(f"{path} cannot be read ({exc}). Check again: eternia-backup check-store.") from exc
+    return found if config.cloud is not None and found.store == _store(config) else None
+
+
+def _store(config: Config) -> str:
+    cloud = config.cloud
+    return "" if cloud is None else f"s3://{cloud.bucket}/{cloud.prefix} at {cloud.endpoint_url or 'AWS'}"
+
+
+def _parsed(path: Path) -> StoreCheck:
+    fields = json.loads(path.read_bytes())
+    names.from_iso(fields["at"])
+    findings = tuple(
+        Finding(str(one["promise"]), str(one["verdict"]), str(one["meaning"]), one["needed"] is True)
+        for one in fields["findings"]
+    )
+    if any(finding.verdict not in _VERDICTS for finding in findings):
+        raise ValueError("it has a verdict that does not exist")
+    return StoreCheck(fields["at"], str(fields["store"]), findings, str(fields["left"]))

@@ -1,0 +1,255 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is sent is locked, what is kept stays locked, and what nobody could delete is not said to be removed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, object_lock, prune
+from ansible_collections.eternia.backup.plugins.module_utils.engine.names import iso, parse
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.base import Owner
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Store
+from ansible_collections.eternia.backup.tests.unit.builders import SetClock, configuration, database
+from ansible_collections.eternia.backup.tests.unit.stores.test_every_store import FIRST, LARGE, some
+from ansible_collections.eternia.backup.tests.unit.stores.test_every_store import backup as file_of
+from botocore.exceptions import ClientError
+
+# The store's own clock is the real one: a lock that has ended is refused.
+NOW = datetime.now(timezone.utc).replace(microsecond=0)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+DAYS = 2
+
+
+@pytest.fixture
+def settings(s3_settings, lockable_bucket):
+    return replace(s3_settings, bucket=lockable_bucket, object_lock_days=DAYS)
+
+
+@pytest.fixture
+def config(tmp_path, settings):
+    database(tmp_path / "data/eternia.db")
+    block = {"frequency": "hourly", "retention": {"keep_last": 1}, "minimum_kept": 1}
+    return replace(configuration(tmp_path, **block), cloud=settings)
+
+
+@pytest.fixture
+def locks(object_store):
+    """By plain boto3: the mode and the end of the lock of everything under the prefix, None where there is none."""
+
+    def look(config):
+        client, found = object_store.client(), {}
+        where = {"Bucket": config.cloud.bucket}
+        for entry in client.list_objects_v2(**where, Prefix=f"{config.cloud.prefix}/").get("Contents", ()):
+            head = client.head_object(**where, Key=entry["Key"])
+            until = head.get("ObjectLockRetainUntilDate")
+            name = entry["Key"].rsplit("/", 1)[1]
+            found[name] = None if until is None else (head["ObjectLockMode"], until.astimezone(timezone.utc))
+        return found
+
+    return look
+
+
+def run(config, moment):
+    return backup.run(config, clock=SetClock(moment).clock())
+
+
+def of(taken):
+    return [f"{taken.name}{suffix}" for suffix in ("", ".manifest.json")]
+
+
+@pytest.mark.parametrize("mode", ["COMPLIANCE", "GOVERNANCE"])
+def test_data_and_manifest_are_locked_and_the_claim_is_not(config, locks, mode, object_store):
+    config = replace(config, cloud=replace(config.cloud, object_lock_mode=mode))
+    taken = run(config, NOW)
+    found = locks(config)
+    assert found == {**dict.fromkeys(of(taken), (mode, NOW + DAYS * DAY)), "eternia_backup.host.json": None}
+    key = f"{config.cloud.prefix}/{taken.name}"
+    version = object_store.client().head_object(Bucket=config.cloud.bucket, Key=key)["VersionId"]
+    with pytest.raises(ClientError, match="AccessDenied"):
+        object_store.client().delete_object(Bucket=config.cloud.bucket, Key=key, VersionId=version)
+    assert taken.warnings == []
+
+
+def test_what_is_sent_by_parts_is_locked_too(tmp_path, settings, object_store):
+    store = S3Store(settings)
+    store.claim(Owner("staging", "web1", "/backups"))
+    path, manifest = file_of(tmp_path, FIRST, some(LARGE))
+    store.put(path, manifest, lock_until=NOW + DAY)
+    assert store.locked_until(FIRST) == NOW + DAY
+    store.prove(next(iter(store.copies())))
+    assert store.locked_until(parse("eternia_backup_20261122_230000.db")) is None
+
+
+def test_prune_keeps_what_is_locked_and_says_until_when(config, locks):
+    first, second = run(config, NOW), None
+    second = run(config, NOW + HOUR)
+    planned = prune.plan(config, now=NOW + HOUR)
+    outcome = prune.run(config, now=NOW + HOUR)
+    assert outcome == planned
+    assert [one.store for one in outcome.removed] == ["local"]
+    (kept,) = [one for one in outcome.verdicts if one.store == "s3" and one.decision.copy.name == first.name]
+    assert kept.decision.keep
+    assert kept.decision.reasons == (f"locked until {iso(NOW + DAYS * DAY)}",)
+    assert set(of(first)) | set(of(second)) < set(locks(config))
+
+
+def test_once_the_lock_has_ended_it_goes(config, locks):
+    first, later = run(config, NOW), NOW + DAYS * DAY + HOUR
+    run(config, NOW + HOUR)
+    run(config, later)
+    outcome = prune.run(config, now=later)
+    assert first.name in {one.decision.copy.name for one in outcome.removed if one.store == "s3"}
+    assert not set(of(first)) & set(locks(config))
+
+
+def test_what_is_kept_is_locked_for_longer_before_the_lock_ends_and_nothing_else_is(config, locks):
+    config = replace(config, policy=replace(config.policy, keep_last=0, keep_daily=1, minimum_kept=1))
+    first = run(config, NOW)
+    end = NOW + DAYS * DAY
+    assert object_lock.margin(config) == DAY
+    # The newest is kept; the first no more.
+    soon = run(config, end - DAY - HOUR)
+    assert locks(config)[str(first.name)][1] == end
+    last = run(config, end - DAY + HOUR)
+    found = locks(config)
+    assert found[str(first.name)][1] == end
+    assert found[str(last.name)][1] == end - DAY + HOUR + DAYS * DAY
+    assert found[str(soon.name)][1] == end - DAY - HOUR + DAYS * DAY
+
+
+def test_a_backup_that_is_kept_for_long_is_locked_again_and_again(config, locks):
+    config = replace(config, policy=replace(config.policy, keep_last=9))
+    first, moment = run(config, NOW), NOW
+    for _time in range(3):
+        moment += DAY + HOUR
+        run(config, moment)
+        assert {locks(config)[name] for name in of(first)} == {("COMPLIANCE", moment + DAYS * DAY)}
+    (config.storage_path / object_lock.NAME).unlink()
+    moment += DAY + HOUR
+    run(config, moment)
+    assert locks(config)[str(first.name)][1] == moment + DAYS * DAY
+
+
+def test_a_pin_keeps_it_locked(config, locks):
+    first = run(config, NOW)
+    (config.storage_path / f"{first.name}.pin").touch()
+    moment = NOW + DAY + HOUR
+    run(config, moment)
+    assert locks(config)[str(first.name)][1] == moment + DAYS * DAY
+
+
+def test_what_was_sent_before_there_were_locks_is_locked_when_it_is_kept(config, locks):
+    unlocked = replace(config, cloud=replace(config.cloud, object_lock_days=0))
+    first = run(unlocked, NOW)
+    assert locks(config)[str(first.name)] is None
+    kept = replace(config, policy=replace(config.policy, keep_last=9))
+    run(kept, NOW + HOUR)
+    assert {locks(config)[name] for name in of(first)} == {("COMPLIANCE", NOW + HOUR + DAYS * DAY)}
+
+
+def test_what_is_known_is_not_asked_again(config, monkeypatch):
+    config = replace(config, policy=replace(config.policy, keep_last=9))
+    for hour in range(4):
+        run(config, NOW + hour * HOUR)
+    asked = []
+    real = S3Store.locked_until
+    monkeypatch.setattr(S3Store, "locked_until", lambda store, name: asked.append(name) or real(store, name))
+    last = run(config, NOW + 4 * HOUR)
+    assert asked == [last.name]
+    known = json.loads((config.storage_path / object_lock.NAME).read_text())["until"]
+    assert len(known) == 5
+    assert (config.storage_path / object_lock.NAME).stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"until": {"x": "y"}}', '{"until": []}'])
+def test_a_file_that_cannot_be_read_is_asked_for_anew(config, locks, content):
+    config = replace(config, policy=replace(config.policy, keep_last=9))
+    run(config, NOW)
+    (config.storage_path / object_lock.NAME).write_text(content)
+    taken = run(config, NOW + HOUR)
+    assert taken.warnings == []
+    assert len(json.loads((config.storage_path / object_lock.NAME).read_text())["until"]) == 2
+
+
+def test_a_bucket_without_a_lock_is_refused_before_anything_is_sent(config, s3_settings, object_store):
+    config = replace(config, cloud=replace(config.cloud, bucket=s3_settings.bucket))
+    message = (
+        f"The bucket {s3_settings.bucket} has no Object Lock, and cloud_backup.object_lock_days is 2. Nothing was sent."
+    )
+    for attempt in (backup.plan, backup.run):
+        with pytest.raises(Exception, match=message):
+            attempt(config, clock=SetClock(NOW).clock())
+    listed = object_store.client().list_objects_v2(Bucket=s3_settings.bucket, Prefix=f"{s3_settings.prefix}/")
+    assert listed["KeyCount"] == 0
+
+
+def test_a_lock_that_cannot_be_made_longer_is_a_warning(config, monkeypatch, object_store, credentials_file):
+    config = replace(config, policy=replace(config.policy, keep_last=9))
+    run(config, NOW)
+
+    def denied(store, name, until):
+        raise store._client.refusal("put_object_retention", f"{store._settings.prefix}/{name}", "AccessDenied", "No.")
+
+    monkeypatch.setattr(S3Store, "lock", denied)
+    taken = run(config, NOW + DAY + HOUR)
+    (warning,) = taken.warnings
+    assert warning.startswith("Backups in S3 that are kept could not be locked for longer, and their lock may end. ")
+    assert "Allow s3:PutObjectRetention there" in warning
+    assert taken.record.result == "succeeded"
+
+
+def test_a_harder_lock_stays_as_it_is(config, locks):
+    """Compliance cannot become governance: the lock is as it was, and that is said."""
+    config = replace(config, policy=replace(config.policy, keep_last=9))
+    first = run(config, NOW)
+    softer = replace(config, cloud=replace(config.cloud, object_lock_mode="GOVERNANCE"))
+    taken = run(softer, NOW + DAY + HOUR)
+    assert locks(config)[str(first.name)] == ("COMPLIANCE", NOW + DAYS * DAY)
+    assert len(taken.warnings) == 1
+    assert "could not be locked for longer" in taken.warnings[0]
+
+
+def test_what_is_locked_restores_verifies_and_is_shown(both, lockable_bucket):
+    cloud = {**both.fields["backup"]["cloud_backup"], "bucket": lockable_bucket, "object_lock_days": 3}
+    both.configure(backup={"cloud_backup": cloud, "retention": {"keep_last": 1}, "minimum_kept": 1})
+    assert "kept      object lock             The bucket has Object Lock, and backups are sent with a lock." in (
+        both.succeed("check-store")
+    )
+    rows = both.rows()
+    both.succeed("run")
+    both.write()
+    out = both.succeed("run")
+    assert "  kept      1 copy that no rule wants: locked until 20" in out
+    assert "removed   1 copy" in out
+    both.succeed("verify", "--full")
+    assert both.type("status")[0] == 0
+    oldest = min(one["name"] for one in json.loads(both.succeed("list", "--json"))["backups"])
+    both.succeed("restore", oldest, "--yes")
+    assert both.rows() == rows
+
+
+def test_the_check_says_where_locks_are_wanted_and_not_to_be_had(both):
+    cloud = {**both.fields["backup"]["cloud_backup"], "object_lock_days": 3}
+    both.configure(backup={"cloud_backup": cloud})
+    code, out, _err = both.type("check-store")
+    assert code == 1
+    assert "NOT KEPT: " in out
+    assert "cloud_backup.object_lock_days is set: no backup can be sent." in out
+
+
+def test_who_may_not_ask_for_the_lock_sends_all_the_same_and_learns_what_a_lock_needs(
+    settings, object_store, credentials_file, caplog
+):
+    settings = replace(settings, credentials_file=credentials_file(object_store.reader))
+    store = S3Store(settings)
+    with caplog.at_level("INFO"):
+        store.require_lock()
+    assert "Whether the bucket has Object Lock cannot be known." in caplog.text
+    assert "Allow s3:GetBucketObjectLockConfiguration there" in caplog.text
+    refusal = str(store._client.refusal("put_object", "x", "AccessDenied", "No."))
+    assert "Allow s3:PutObject (and s3:PutObjectRetention, for the lock) there" in refusal
