@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import errno
-import hashlib
 import itertools
 import os
 import re
@@ -15,7 +14,6 @@ import shutil
 import signal
 import sqlite3
 import tempfile
-from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -31,107 +29,25 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine import (
     swap,
     target,
 )
-from ansible_collections.eternia.backup.plugins.module_utils.engine.config import Config
 from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import EngineError
-from ansible_collections.eternia.backup.plugins.module_utils.engine.names import DATABASE, STATE
 from ansible_collections.eternia.backup.plugins.module_utils.engine.recovery import Request
-from ansible_collections.eternia.backup.plugins.module_utils.engine.target import Target
 from ansible_collections.eternia.backup.tests.unit.builders import (
     CALLS,
     NOON,
     SetClock,
-    add_rows,
     at_call,
     configuration,
-    connect,
     database,
     die,
     in_child,
 )
-
-MISSING = "missing"
+from ansible_collections.eternia.backup.tests.unit.situations import MISSING, SITUATIONS, Situation, view
 
 
 def later(hours=1):
     return SetClock(NOON + timedelta(hours=hours)).clock()
 
 
-def of_a_killed_writer(config):
-    """A log with rows that are nowhere else."""
-
-    def write():
-        application = connect(config.database_path)
-        add_rows(application, 7)
-        die("")
-
-    assert in_child(write) == -signal.SIGKILL
-    assert os.stat(f"{config.database_path}-wal").st_size > 0
-
-
-def in_a_rollback_journal(config):
-    with closing(connect(config.database_path)) as application:
-        add_rows(application, 7)
-
-
-def in_the_middle_of_a_transaction(config):
-    """A transaction too large for its memory: a part of it is in the file, and the journal takes it back."""
-
-    def write():
-        application = connect(config.database_path)
-        for statement in ("PRAGMA cache_size = 2", "BEGIN", "UPDATE memories SET description = zeroblob(900)"):
-            application.execute(statement)
-        die("")
-
-    in_a_rollback_journal(config)
-    assert in_child(write) == -signal.SIGKILL
-    assert os.stat(f"{config.database_path}-journal").st_size > 0
-
-
-def damaged_beside_garbage(config):
-    with config.database_path.open("r+b") as stream:
-        stream.seek(4096)
-        stream.write(b"\xff" * 8192)
-    Path(f"{config.database_path}-wal").write_bytes(b"garbage" * 1000)
-
-
-def damaged_beside_a_log(config):
-    of_a_killed_writer(config)
-    with config.database_path.open("r+b") as stream:
-        stream.seek(4096)
-        stream.write(b"\xff" * 8192)
-
-
-def missing_beside_an_orphan(config):
-    of_a_killed_writer(config)
-    config.database_path.unlink()
-    os.unlink(f"{config.database_path}-shm")
-
-
-def a_state(config):
-    config.state_path.write_text('{"version": 2, "memories": [1, 2, 3]}')
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """What is there when a restore begins, made from what was backed up; `mode` is the database's journal mode."""
-
-    make: Callable[[Config], None]
-    mode: str | None = "wal"
-
-    @property
-    def kind(self):
-        return DATABASE if self.mode else STATE
-
-
-SCENARIOS = {
-    "log": Scenario(of_a_killed_writer),
-    "rollback": Scenario(in_a_rollback_journal, "delete"),
-    "hot journal": Scenario(in_the_middle_of_a_transaction, "delete"),
-    "damaged, garbage": Scenario(damaged_beside_garbage),
-    "damaged, log": Scenario(damaged_beside_a_log),
-    "missing, orphan": Scenario(missing_beside_an_orphan),
-    "state": Scenario(a_state, None),
-}
 PLACES = ("linked", "copied")
 
 
@@ -140,7 +56,7 @@ class Host:
     """A host with one backup and something else at the target. `was` and `restored` are what an application sees."""
 
     base: Path
-    scenario: Scenario
+    scenario: Situation
     storage: Path
     was: Any = None
     restored: Any = None
@@ -235,32 +151,6 @@ def without_index(parts):
     return {suffix: raw for suffix, raw in parts.items() if suffix != "-shm"}
 
 
-def view(of, parts):
-    """What an application sees of these files: its rows, MISSING, or that it is damaged, and how it looks then."""
-    if "" not in parts:
-        return (MISSING,)
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as scratch:
-        copy = Target(of.kind, Path(scratch, of.real.name))
-        for suffix, path in parts.items():
-            shutil.copyfile(path, copy.beside(suffix))
-        if of.kind == STATE:
-            return ("state", copy.path.read_text())
-        raw = copy.path.read_bytes()
-        try:
-            with closing(sqlite3.connect(copy.path)) as application:
-                rows = application.execute("SELECT id, description FROM memories ORDER BY id").fetchall()
-                checked = application.execute("PRAGMA integrity_check").fetchall()
-                application.execute("BEGIN IMMEDIATE")
-                application.rollback()
-        except sqlite3.Error:
-            return ("damaged", sha256(raw))
-        return ("rows", len(rows), sha256(repr(rows).encode())) if checked == [("ok",)] else ("damaged", sha256(raw))
-
-
-def sha256(raw):
-    return hashlib.sha256(raw).hexdigest()
-
-
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda _: None)
@@ -286,7 +176,7 @@ def templates(filesystems):
             base = filesystems[0] / name
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(snapshot, "_STATE_PAUSE", 0)
-                built[name] = Host(base, SCENARIOS[name], base / "backups")
+                built[name] = Host(base, SITUATIONS[name], base / "backups")
                 built[name].build()
         return built[name]
 
@@ -349,7 +239,7 @@ def layout(host):
 
 # A copy costs as much as all the rest, and what it is a copy of matters little.
 COMBINATIONS = [
-    *((name, "linked") for name in SCENARIOS),
+    *((name, "linked") for name in SITUATIONS),
     *((name, "copied") for name in ("log", "damaged, garbage", "state")),
 ]
 

@@ -31,6 +31,7 @@ from . import (
     mounts,
     names,
     record,
+    refusal,
     retention,
     scratch,
     snapshot,
@@ -99,6 +100,7 @@ class RunFailedError(EngineError):
         self.outcome = outcome
 
 
+@refusal.told
 def plan(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcome:
     """Find out what `run` would do, reading only. Raises EngineError where the run would fail for a reason seen now."""
     require_possible(clock.now())
@@ -142,6 +144,7 @@ def plan(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outco
     return outcome
 
 
+@refusal.told
 def run(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcome:
     """Take a backup and bring it to every store. Raises RunFailedError.
 
@@ -234,6 +237,8 @@ def _recorded(config: Config, clock: Clock, staging: Path, begun: Record) -> Ite
             record.write(config.storage_path, ended, staging=staging)
         log.error(ended.error)
         outcome.record = ended
+        if isinstance(exc, OSError):
+            exc = refusal.of(exc)
         if isinstance(exc, EngineError):
             raise RunFailedError(str(exc), outcome) from exc
         raise

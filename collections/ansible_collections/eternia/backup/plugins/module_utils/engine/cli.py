@@ -25,7 +25,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
-from . import cli_log, cli_parser, config_file, exit_code, log
+from . import cli_log, cli_parser, config_file, exit_code, log, refusal
 from .cli_output import flagged, tell
 from .cli_parser import Origin
 from .config import Config
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None, origin: Origin = FILE, *, prog:
 
             return cli_status.unknown(exc, args)
         if not isinstance(exc, EngineError):
-            raise
+            exc = refusal.of(exc)
         tell(f"{prog}: {flagged(str(exc), args.again)}")
         return exit_code.of(exc)
 

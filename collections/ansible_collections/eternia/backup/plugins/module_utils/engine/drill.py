@@ -28,6 +28,7 @@ from . import (
     names,
     placing,
     recovery,
+    refusal,
     scratch,
     sqlite,
     verify,
@@ -112,6 +113,7 @@ class DrillFailedError(EngineError):
 Act = Callable[[Choice, recovery.Outcome], Mapping[str, Any]]
 
 
+@refusal.told
 def plan(config: Config, *, clock: Clock, choose: Choose | None = None) -> Outcome:
     """Find out what `run` would drill, reading only. Raises DrillFailedError where it would fail for a reason seen now.
 
@@ -124,6 +126,7 @@ def plan(config: Config, *, clock: Clock, choose: Choose | None = None) -> Outco
     return attempt.ended()
 
 
+@refusal.told
 def run(config: Config, *, clock: Clock, choose: Choose | None = None) -> Outcome:
     """Drill the newest backup of every store and an older one. Raises DrillFailedError once all were tried.
 
@@ -288,6 +291,8 @@ class _Attempt:
             told.facts = act(choice, steps)
         except EngineError as exc:
             told.problem = str(exc)
+        except OSError as exc:
+            told.problem = str(refusal.of(exc))
         told.steps, told.seconds = steps.steps, time.monotonic() - started
         self._outcome.warnings.extend(steps.warnings)
         return told

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from . import refusal
 from .errors import ConfigError, DamagedError, EngineError, LockedError, SourceError, StoreError, root
 from .stores.s3_client import S3Error
 
@@ -33,6 +34,8 @@ class Failure(NamedTuple):
 
 def of(error: BaseException) -> Failure:
     """What an error is, or what lies behind one that only tells how far a run got."""
+    if isinstance(error, OSError):
+        error = refusal.of(error)
     cause = root(error)
     kind = next((kind for class_, kind in _KINDS if isinstance(cause, class_)), OTHER)
     if isinstance(error, EngineError):

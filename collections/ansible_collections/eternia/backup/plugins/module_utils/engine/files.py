@@ -12,7 +12,7 @@ import shutil
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +233,7 @@ def require_usable(path: Path, *, of: str = "storage_path") -> Path:
     `of` is the key that says where it is. Raises StoreError as `make_private_dirs` would.
     """
     try:
-        nearest = next(step for step in (path, *path.parents) if os.path.lexists(step))
+        nearest = next((step for step in (path, *path.parents) if os.path.lexists(step)), Path(path.anchor))
         _require_directory(nearest)
         if not os.access(nearest, os.W_OK | os.X_OK, effective_ids=True):
             number = errno.EROFS if os.statvfs(nearest).f_flag & os.ST_RDONLY else errno.EACCES
@@ -284,7 +284,9 @@ def emptied(path: Path) -> Iterator[Path]:
     try:
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        # Not even what it is told to ignore does it all ignore.
+        with suppress(OSError):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def write_new(path: Path, data: bytes) -> None:

@@ -99,7 +99,9 @@ def _locked(path: Path, flags: int | None, *, taken: str, place: str) -> Iterato
             ) from exc
         yield descriptor
     finally:
-        os.close(descriptor)
+        # It lets go of the lock however it ends, and what was done under the lock is done.
+        with suppress(OSError):
+            os.close(descriptor)
 
 
 def _holder(descriptor: int) -> str:

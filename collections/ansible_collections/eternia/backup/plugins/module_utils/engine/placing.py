@@ -71,7 +71,11 @@ def _check_in_place(target: Target, staged: Staged) -> None:
     if staged.store == RAW:
         return
     size = target.real.stat().st_size
-    if size != staged.content.bytes or not verify.shape(target.real, target.kind).items() <= staged.facts.items():
+    try:
+        shape = verify.shape(target.real, target.kind)
+    except DamagedError as exc:
+        raise DamagedError(f"{exc} {target.path} is as it was before. Look at the disk.") from exc
+    if size != staged.content.bytes or not shape.items() <= staged.facts.items():
         raise DamagedError(
             f"{target.path} is not what was put there ({size} bytes, {staged.content.bytes} expected). It is as it "
             "was before. Look at the disk."

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import catalog, hold, lock, log, record, verify
+from . import catalog, hold, lock, log, record, refusal, verify
 from .config import Config
 from .errors import DamagedError, EngineError, HeldError, NotFoundError, StoreError
 from .names import DATABASE, STATE, BackupName, iso
@@ -68,6 +68,7 @@ class PruneFailedError(EngineError):
         self.outcome = outcome
 
 
+@refusal.told
 def plan(config: Config, *, now: datetime, upcoming: Collection[BackupName] = ()) -> Outcome:
     """Judge the backups of every store, reading only; `removed` is what a run would remove.
 
@@ -86,6 +87,7 @@ def plan(config: Config, *, now: datetime, upcoming: Collection[BackupName] = ()
     return outcome
 
 
+@refusal.told
 def run(config: Config, *, now: datetime) -> Outcome:
     """Judge, then remove. Raises PruneFailedError, LockedError; StoreError, ConfigError where nothing was removed."""
     catalog.require_storage(config)

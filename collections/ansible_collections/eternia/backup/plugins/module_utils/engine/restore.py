@@ -26,6 +26,7 @@ from . import (
     mounts,
     nearby,
     placing,
+    refusal,
     safety,
     selection,
     staging,
@@ -44,6 +45,7 @@ from .staging import Staged
 from .target import Target
 
 
+@refusal.told
 def plan(config: Config, request: Request, *, clock: Clock) -> Outcome:
     """Find out what `run` would do, reading only. Raises EngineError where it would fail for a reason seen now.
 
@@ -81,6 +83,7 @@ def plan(config: Config, request: Request, *, clock: Clock) -> Outcome:
     return outcome
 
 
+@refusal.told
 def stage(config: Config, request: Request, *, clock: Clock, progress: Progress = files.silent) -> Outcome:
     """Fetch and prove what a later `run` is going to put into place, beside the target, which is left alone.
 
@@ -98,6 +101,7 @@ def stage(config: Config, request: Request, *, clock: Clock, progress: Progress 
     return outcome
 
 
+@refusal.told
 def run(config: Config, request: Request, *, clock: Clock, progress: Progress = files.silent) -> Outcome:
     """Put a backup into place. Raises EngineError; then the target is what it was before.
 
@@ -137,7 +141,7 @@ def _begun(config: Config, request: Request, clock: Clock) -> Iterator[tuple[_At
             with outcome.step("look"):
                 attempt.look()
             yield attempt, outcome
-        except EngineError as exc:
+        except (EngineError, OSError) as exc:
             log.error(str(exc), log.RECOVERY)
             # What an earlier run staged is as good as it was, if it was not come to.
             outcome.staged = staging.find(attempt.target, request.backup) is not None

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from . import backup, behind, exit_code, failure, hold, lock, log, prune, record, report
+from . import backup, behind, exit_code, failure, hold, lock, log, prune, record, refusal, report
 from .clock import Clock
 from .config import Config
 from .errors import DamagedError, EngineError, HeldError, LockedError
@@ -61,7 +61,7 @@ def run(config: Config, *, clock: Clock, warnings: Iterable[str] = ()) -> Outcom
         outcome.taken = backup.run(config, clock=clock)
         behind.run(config, outcome.taken, clock=clock)
     except BaseException as exc:
-        outcome.error = exc
+        outcome.error = _said(exc)
         outcome.taken = outcome.taken or _of(exc, backup.Outcome)
     outcome.pruned = None if outcome.taken is None else outcome.taken.pruned
     _complete_record(config, clock, outcome)
@@ -76,7 +76,7 @@ def prune_alone(config: Config, *, clock: Clock, warnings: Iterable[str] = ()) -
     try:
         outcome.pruned = prune.run(config, now=clock.now())
     except BaseException as exc:
-        outcome.error, outcome.pruned = exc, _of(exc, prune.Outcome)
+        outcome.error, outcome.pruned = _said(exc), _of(exc, prune.Outcome)
     _report("prune", config, clock, outcome)
     return outcome
 
@@ -91,7 +91,7 @@ def drill_all(config: Config, *, clock: Clock, warnings: Iterable[str] = ()) -> 
         hold.require_none(config.storage_path, clock.now())
         outcome.drilled = drill.run(config, clock=clock)
     except BaseException as exc:
-        outcome.error, outcome.drilled = exc, _of(exc, drill.Outcome)
+        outcome.error, outcome.drilled = _said(exc), _of(exc, drill.Outcome)
     _report("drill", config, clock, outcome)
     return outcome
 
@@ -99,6 +99,10 @@ def drill_all(config: Config, *, clock: Clock, warnings: Iterable[str] = ()) -> 
 def _require_turn(config: Config, clock: Clock) -> None:
     hold.require_none(config.storage_path, clock.now())
     lock.require_free(config.storage_path)
+
+
+def _said(error: BaseException) -> BaseException:
+    return refusal.of(error) if isinstance(error, OSError) else error
 
 
 def _of(error: BaseException, kind: type[T]) -> T | None:

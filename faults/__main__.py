@@ -1,0 +1,182 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Everything fails once: `make faults`. Prints how many points, faults and violations there are; with any, it fails."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime, timezone
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine, report
+from benchmarks.object_store import BUCKET, running
+
+from . import answers, harness, lies, loading, scenes
+from .harness import Tally
+from .line import Certificates
+from .options import ANSWERS, CALLS, Options, from_environment
+from .scenes import Bucket, Host, Scene
+
+_RESULTS = Path("build/reliability/faults.json")
+# So many faults go to a worker at once.
+_AT_ONCE = 30
+# How many violations are printed.
+_MOST = 100
+
+
+def main() -> int:
+    options, started = from_environment(), time.monotonic()
+    loading.load_everything()
+    figures, violations = [], []
+    with _world(options) as world:
+        for figure, tallies in _looked_at(world):
+            figures.append(figure)
+            violations += [one for tally in tallies for one in tally.violations]
+            print(report.text(asdict(figure)), flush=True)
+    print(f"\n{options.form} form, {time.monotonic() - started:.0f} s, {len(violations)} violations")
+    for one in violations[:_MOST]:
+        print(f"VIOLATION {one}")
+    _write(figures, options)
+    return 1 if violations else 0
+
+
+class World:
+    """A place for hosts, a store, and certificates; and those who break the hosts."""
+
+    def __init__(self, options: Options, place: Path, endpoint: str, pool: ProcessPoolExecutor) -> None:
+        self.options, self.place, self.endpoint, self.pool = options, place, endpoint, pool
+
+    def submit(self, work: Any, *arguments: Any) -> Future[Any]:
+        return self.pool.submit(work, str(self.place), self.endpoint, *arguments)
+
+
+@contextmanager
+def _world(options: Options) -> Iterator[World]:
+    options.place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="eternia-faults-", dir=options.place) as folder:
+        place = Path(folder)
+        Certificates(place / "certificates").make()
+        fork = multiprocessing.get_context("fork")
+        with running(place / "store") as endpoint, ProcessPoolExecutor(options.jobs, mp_context=fork) as pool:
+            yield World(options, place, endpoint, pool)
+
+
+def _looked_at(world: World) -> Iterator[tuple[report.Figure, list[Tally]]]:
+    options = world.options
+    if CALLS in options.at:
+        tallies = list(_calls(world))
+        yield _figure("Every call fails once", _CALLS_WORDS, tallies, options), tallies
+    if ANSWERS in options.at:
+        tallies = list(_answers(world))
+        yield _figure("Every answer lies once", _ANSWERS_WORDS, tallies, options), tallies
+
+
+_CALLS_WORDS = (
+    "Every call of a command to the system, to SQLite and to S3 meets EIO, ENOSPC, EDQUOT, EACCES, EROFS, a short "
+    "write, SIGKILL or SIGTERM, once or for ever; and after each the power may fail, so that what was not put onto "
+    "the disk is lost. Then the command is given again."
+)
+_ANSWERS_WORDS = (
+    f"Between the command and a real store one of {len(lies.LIES)} things goes wrong with an answer, or with all from "
+    "then on, over plain HTTP or TLS. Then the command is given again, over a good line."
+)
+
+
+def _calls(world: World) -> Iterator[Tally]:
+    """Every call of every command fails once."""
+    wanted = [scene for scene in scenes.SCENES if scene.verb in world.options.verbs]
+    known: set[tuple[str, str]] = set()
+    jobs = []
+    for scene, recorded in [(scene, world.submit(_record, scene)) for scene in wanted]:
+        ended = recorded.result()
+        faults = harness.chosen(ended, world.options, known)
+        points = len(set(ended.points))
+        tally = Tally(str(scene), scene.verb, points=points)
+        jobs.append((tally, _in_pieces(world, _work, scene, faults, points, world.options)))
+    yield from _added(jobs)
+
+
+def _answers(world: World) -> Iterator[Tally]:
+    """Every answer of the store lies once."""
+    wanted = [scene for scene in answers.SCENES if scene.verb in world.options.verbs]
+    if world.options.form == "tiny":
+        wanted = [scene for scene in wanted if scene.rows < 1000]
+    jobs = []
+    for scene, counted in [(scene, world.submit(_count, scene)) for scene in wanted]:
+        requests = counted.result()
+        told = answers.chosen(scene, requests, world.options)
+        tally = Tally(f"{scene}", scene.verb, points=max(requests.values()))
+        jobs.append((tally, _in_pieces(world, _lie, scene, told)))
+    yield from _added(jobs)
+
+
+def _in_pieces(world: World, work: Any, scene: Scene, faults: Sequence[Any], *more: Any) -> list[Future[Tally]]:
+    return [world.submit(work, scene, faults[at : at + _AT_ONCE], *more) for at in range(0, len(faults), _AT_ONCE)]
+
+
+def _added(jobs: Sequence[tuple[Tally, list[Future[Tally]]]]) -> Iterator[Tally]:
+    for tally, futures in jobs:
+        for one in futures:
+            tally.add(one.result())
+        print(f"{tally}", flush=True)
+        yield tally
+
+
+@cache
+def _host(place: str, endpoint: str, scene: Scene) -> Host:
+    folder = Path(place, f"worker-{os.getpid()}", str(abs(hash(scene))))
+    return Host(scene, folder, Bucket(endpoint, BUCKET))
+
+
+def _record(place: str, endpoint: str, scene: Scene) -> Any:
+    return harness.record(_host(place, endpoint, scene))
+
+
+def _work(place: str, endpoint: str, scene: Scene, *more: Any) -> Tally:
+    return harness.work(_host(place, endpoint, scene), *more)
+
+
+def _count(place: str, endpoint: str, scene: Scene) -> dict[str, int]:
+    return answers.count(_host(place, endpoint, scene), Certificates(Path(place, "certificates")))
+
+
+def _lie(place: str, endpoint: str, scene: Scene, told: Any) -> Tally:
+    return answers.work(_host(place, endpoint, scene), told, Certificates(Path(place, "certificates")))
+
+
+def _figure(title: str, how: str, tallies: Sequence[Tally], options: Options) -> report.Figure:
+    figure = report.Figure(title, f"{how} ({options.form} form)")
+    total = Tally("all", "", points=sum(tally.points for tally in tallies))
+    for tally in tallies:
+        total.add(tally)
+    for tally in (*tallies, total):
+        recovery = f", {tally.seconds_faults} in the run that recovers" if tally.seconds_faults else ""
+        measured = f"{tally.points} points, {tally.faults} faults{recovery}, {len(tally.violations)} violations"
+        figure.add(tally.scene, measured, "0 violations", not tally.violations)
+    figure.raw = {tally.scene: {**asdict(tally), "violations": len(tally.violations)} for tally in tallies}
+    return figure
+
+
+def _write(figures: Sequence[report.Figure], options: Options) -> None:
+    at = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    _RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    found = [{**asdict(figure), "at": at} for figure in figures]
+    _RESULTS.write_text(
+        json.dumps({"at": at, "machine": machine.facts(options.place), "figures": found}, indent=2) + "\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

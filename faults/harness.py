@@ -1,0 +1,137 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Finds the points of a command by running it, then lets each of them fail, and looks at what became of the host."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from . import child, kinds, promises
+from .calls import Point
+from .child import Ended, PowerCut
+from .kinds import FOR_EVER, KILL, ONCE, Fault
+from .options import Options
+from .scenes import FIRST_HOUR, Host
+
+# How many faults a scene has at least, and how often the power fails, in a form that is not full.
+_LEAST = {"short": 25, "tiny": 6}
+_CUTS = {"short": 20, "tiny": 4}
+# Of how many faults one is followed by another, in the run that recovers from it.
+_SECOND = {"full": 1, "short": 3, "tiny": 4}
+
+
+class Breakable(Protocol):
+    """A host that commands are given to."""
+
+    def renew(self) -> None: ...
+
+    def command(self, hour: float) -> Callable[[], int]: ...
+
+
+@dataclass
+class Tally:
+    """What was done to one scene, and what came of it. `missed` faults never came: what goes on side by side."""
+
+    scene: str
+    verb: str
+    points: int = 0
+    faults: int = 0
+    seconds_faults: int = 0
+    missed: int = 0
+    violations: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.scene}: {self.points} points, {self.faults} faults, {self.seconds_faults} in the run that "
+            f"recovers, {self.missed} never came, {len(self.violations)} violations, {self.seconds:.0f} s"
+        )
+
+    def add(self, other: Tally) -> None:
+        self.faults += other.faults
+        self.seconds_faults += other.seconds_faults
+        self.missed += other.missed
+        self.violations += other.violations
+        self.seconds += other.seconds
+
+
+def record(host: Host) -> Ended:
+    """What the command does when nothing goes wrong. Raises AssertionError where it does not even do that."""
+    host.renew()
+    before = host.stores()
+    ended = child.run(host.command(FIRST_HOUR), None, host.place, host.root)
+    found = promises.broken(host, ended, before, host.stores(), recovers=True)
+    assert not found, f"{host.scene}, without a fault: {found} {ended.said}"
+    return ended
+
+
+def chosen(ended: Ended, options: Options, known: set[tuple[str, str]]) -> list[Fault | PowerCut]:
+    """The faults that happen: all; or in a short form one at every place that was not `known`, and some more."""
+    drawn = random.Random(options.seed)
+    points = list(dict.fromkeys(ended.points))
+    cuts = [PowerCut(way, point) for point, ways in ended.ways.items() for way in ways]
+    if options.full:
+        return [*(Fault(what, times, point) for point in points for what, times in kinds.possible(point)), *cuts]
+    # In any order, so that it is not always the first call of a place.
+    drawn.shuffle(points)
+    new = []
+    for point in points:
+        if point[:2] not in known and options.form == "short":
+            known.add(point[:2])
+            new.append(point)
+    least = _LEAST[options.form]
+    wanted = [*new, *points[: max(0, least - len(new))]]
+    faults = [Fault(*drawn.choice(list(kinds.possible(point))), point) for point in wanted]
+    return [*faults, *drawn.sample(cuts, min(len(cuts), _CUTS[options.form]))]
+
+
+def work(host: Host, faults: Sequence[Fault | PowerCut], points: int, options: Options) -> Tally:
+    """Let these happen, one after the other, each on a host of its own."""
+    tally = Tally(str(host.scene), host.scene.verb)
+    started = time.monotonic()
+    for fault in faults:
+        drawn = random.Random(f"{options.seed} {fault}")
+        _happen(host, fault, points, drawn, _SECOND[options.form], tally)
+    tally.seconds = time.monotonic() - started
+    return tally
+
+
+def _happen(host: Host, fault: Fault | PowerCut, points: int, drawn: random.Random, one_of: int, tally: Tally) -> None:
+    host.renew()
+    what = str(fault)
+
+    stores = host.stores()
+
+    def run(nth: int, fault: Fault | PowerCut | None, *, recovers: bool = False) -> Ended:
+        nonlocal stores
+        ended = child.run(host.command(FIRST_HOUR + nth), fault or NOTHING, host.place, host.root)
+        if recovers and host.scene.verb == "restore" and host.left():
+            # Where the target has the content already, a restore does nothing, and the next backup is what tidies.
+            child.run(host.command(FIRST_HOUR + nth, "backup"), NOTHING, host.place, host.root)
+        before, stores = stores, host.stores()
+        found = promises.broken(host, ended, before, stores, nth=nth, recovers=recovers)
+        tally.violations += [f"{host.scene}: {what}: {one}" for one in found]
+        return ended
+
+    ended = run(0, fault)
+    tally.faults += 1
+    tally.missed += not ended.met
+    if drawn.randrange(one_of) == 0:
+        second = Fault(
+            drawn.choice((*kinds.ERRORS, KILL, KILL)), drawn.choice((ONCE, FOR_EVER)), number=drawn.randrange(points)
+        )
+        what = f"{fault}, then {second}"
+        if run(1, second).met:
+            tally.seconds_faults += 1
+    run(2, None, recovers=True)
+
+
+# A kill more often: it leaves the most.
+_SECONDS = (*kinds.ERRORS, KILL, KILL)
+# Comes to no call.
+NOTHING = Fault("EIO", ONCE, Point("", "", 0))

@@ -1,0 +1,208 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What has to hold of a host whatever went wrong: the promises of the design, looked at with tools of our own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from ansible_collections.eternia.backup.plugins.module_utils.engine import names
+
+from .child import TRACE, Ended
+from .scenes import FOREIGN, Host
+
+_MANIFEST = names.MANIFEST_SUFFIX
+_KEPT = 2
+# A next step: a second sentence, which begins with what to do.
+_ADVICE = re.compile(r"[.:;] +`?[A-Z][a-z]+")
+_PATH_OR_KEY = re.compile(r"/|s3:|eternia_|SIGTERM|session token|clock")
+_STOPPED = "It was told to end (SIGTERM)"
+
+
+Stores = dict[str, dict[str, bytes]]
+
+
+def broken(
+    host: Host, ended: Ended, before: Stores, after: Stores, *, nth: int = 0, recovers: bool = False
+) -> list[str]:
+    """The promises that are broken after a command; one that `recovers` has to have succeeded, and tidied.
+
+    `before` and `after` are what lay in the stores, `nth` says how many commands came before it.
+    """
+    if ended.hung:
+        return ["it hung"]
+    found = [*_whole_stores(host, after), *_retained(before, after)]
+    if host.scene.verb == "restore":
+        found += _restored(host, ended, is_first=nth == 0)
+    elif host.source() != host.remains:
+        found.append("the source was changed")
+    if ended.code is not None:
+        found += _told(ended)
+        found += _true(host, ended, before, after)
+    if recovers:
+        found += _recovered(host, ended, after)
+    return found
+
+
+def _whole_stores(host: Host, after: Stores) -> Iterator[str]:
+    """Nothing partial lies under a final name."""
+    for store, there in after.items():
+        for name in sorted(there):
+            if name.endswith(_MANIFEST):
+                trouble = _trouble(host, store, name.removesuffix(_MANIFEST), there)
+                if trouble:
+                    yield f"{name} in {store}: {trouble}"
+            elif names.parse_with_sidecar(name) is None and not _is_known(store, name):
+                yield f"{name} lies in {store}"
+
+
+def _is_known(store: str, name: str) -> bool:
+    known = {*FOREIGN, "eternia_backup.host.json", "last-run.json", "drills.json", "drills.begun.json"}
+    return store == "safety" or name in known or name in (".lock", ".drill.lock") or name == "eternia_backup.probe"
+
+
+def _trouble(host: Host, store: str, name: str, there: dict[str, bytes]) -> str:
+    """Why a backup that has a manifest is none, "" where it is one."""
+    if name not in there:
+        return "a manifest without its data"
+    try:
+        manifest = json.loads(there[f"{name}{_MANIFEST}"])
+        stored = manifest["stored"]
+    except (ValueError, KeyError) as exc:
+        return f"a manifest that is not whole ({exc})"
+    if (len(there[name]), _digest(stored["digest"]["algorithm"], there[name])) != (
+        stored["bytes"],
+        stored["digest"]["value"],
+    ):
+        return "not the bytes that its manifest describes"
+    allowed = [host.versions[name]] if name in host.versions and store != "safety" else [host.was]
+    if store == "safety" or host.scene.verb == "restore":
+        allowed += host.versions.values()
+    if host.seen_of(name, there[name]) not in allowed:
+        return "not what its source was"
+    return ""
+
+
+def _digest(algorithm: str, data: bytes) -> str:
+    if algorithm == "blake3":
+        from blake3 import blake3
+
+        return str(blake3(data).hexdigest())
+    return hashlib.new(algorithm, data).hexdigest()
+
+
+def _verified(there: dict[str, bytes]) -> set[str]:
+    return {name for name in there if f"{name}{_MANIFEST}" in there}
+
+
+def _retained(before: Stores, after: Stores) -> Iterator[str]:
+    """What retention never deletes is there."""
+    for store, there in before.items():
+        known, have = _verified(there), _verified(after[store])
+        if store != "safety":
+            # The newest may go once there are enough that are newer; the oldest is pinned.
+            stay = (
+                {min(known)} if len([name for name in have if name > max(known)]) >= _KEPT else {min(known), max(known)}
+            )
+            yield from (f"{name} is gone from {store}" for name in stay - have)
+            if len(have) < _KEPT:
+                yield f"{store} has only {len(have)} verified backups"
+    yield from (f"{name} was touched" for name, data in FOREIGN.items() if after["the disk"].get(name) != data)
+
+
+def _restored(host: Host, ended: Ended, *, is_first: bool) -> Iterator[str]:
+    """The target is wholly old or wholly new, and what is said of it is true."""
+    old, new, now = host.was, host.versions[host.wanted], host.seen()
+    if now not in (old, new):
+        yield f"the target is neither old nor new: {str(now)[:100]}"
+    elif ended.code == 0 and now != new:
+        yield "it said that it was restored, and it was not"
+    elif ended.code and is_first and now != old and "could not be taken back" not in ended.said:
+        yield "it said that it failed, and the target is the new one"
+    if now == new and now != old:
+        yield from _kept(host)
+
+
+def _kept(host: Host) -> Iterator[str]:
+    safety = host.storage / "safety"
+    kept = [host.seen_of(path.name, path.read_bytes()) for path in safety.glob("eternia_*") if _is_data(path.name)]
+    for raw in safety.glob("*.raw"):
+        files = {suffix: raw / host.target.beside(suffix).name for suffix in host.target.suffixes}
+        kept.append(_view(host, {suffix: path for suffix, path in files.items() if path.exists()}))
+    if host.was not in kept:
+        yield f"what was at the target is lost; kept are {str(kept)[:100]}"
+
+
+def _view(host: Host, parts: dict[str, Any]) -> Any:
+    from ansible_collections.eternia.backup.tests.unit.situations import view
+
+    return view(host.target, parts)
+
+
+def _is_data(name: str) -> bool:
+    return names.parse(name) is not None
+
+
+def _told(ended: Ended) -> Iterator[str]:
+    """Whatever fails says what failed, where, and what to do next."""
+    if ended.code == TRACE or "Traceback" in ended.said or "A fault of this program" in ended.said:
+        lines = ended.said.strip().splitlines()
+        trace = [line.strip() for line in lines if "engine/" in line or "roles/agent" in line]
+        yield f"it ended with a traceback: {lines[-1]:.200} [{' | '.join(trace[-2:]):.200}]"
+    elif ended.code:
+        words = [line for line in ended.said.splitlines() if not line.startswith("WARNING: ")]
+        last = words[-1] if words else ""
+        if not (_ADVICE.search(last) and _PATH_OR_KEY.search(last)):
+            yield f"it ended with {ended.code} and does not say where and what to do: {last:.300}"
+
+
+def _true(host: Host, ended: Ended, before: Stores, after: Stores) -> Iterator[str]:
+    """An exit code is a true statement, and so is the record of a run."""
+    if host.scene.verb != "backup":
+        return
+    result = _json(host, "last-run.json").get("result")
+    lacking = [store for store in after if store != "safety" and not _verified(after[store]) - _verified(before[store])]
+    if ended.code == 0:
+        yield from (f"it said that it succeeded, and {store} has no new backup" for store in lacking)
+        if result != "succeeded":
+            yield f"it said that it succeeded, and its record says {result}"
+
+
+def _json(host: Host, name: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads((host.storage / name).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def _recovered(host: Host, ended: Ended, after: Stores) -> Iterator[str]:
+    """The next run succeeds, and cleans up."""
+    if ended.code != 0:
+        yield f"the next run ended with {ended.code}: {ended.said.strip()[-300:]}"
+        return
+    yield from (f"the next run left {path}" for path in host.left())
+    verb, safety = host.scene.verb, after["safety"]
+    for store, there in after.items():
+        if store == "safety":
+            continue
+        if verb in ("backup", "prune") and len(_verified(there)) != _KEPT + 1:
+            yield f"after the next run {store} has {len(_verified(there))} backups, not {_KEPT} and the pinned one"
+        if verb == "drill" and f"{max(host.versions)}.drilled.json" not in there:
+            yield f"after the next run the newest backup in {store} is not marked as drilled"
+    if verb == "restore" and host.target.real.stat().st_nlink != 1:
+        yield "the live file has another name"
+    if (
+        verb == "restore"
+        and not any(_is_data(name) for name in safety)
+        and not list((host.storage / "safety").glob("*.raw"))
+        and host.was != ("missing",)
+    ):
+        yield "nothing was kept of what was at the target"
+    if host.bucket is not None and verb == "backup" and host.bucket.uploads(host.prefix):
+        yield "the next run left an upload open"
