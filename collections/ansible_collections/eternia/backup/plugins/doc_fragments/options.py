@@ -26,7 +26,8 @@ options:
         backups are kept. A backup stays when any of them keeps it. Where C(retention) is given and C(retention_days)
         is not, the rules of C(retention) alone decide.
       - C(verify) (V(quick) or V(full), default V(quick)) says how a snapshot is checked.
-      - C(compression) (V(none) or V(zstd), default V(none)) says how backups are stored.
+      - C(compression) (V(none) or V(zstd), default V(none)) says how backups are stored. C(encryption) is a
+        block of C(recipients), a list of the public keys (of age, or of OpenSSH) that backups are encrypted to.
       - C(cloud_backup) is a block of C(enabled) (default V(false)), C(provider) (V(aws)), C(bucket), C(region),
         C(prefix) (default the environment), C(endpoint_url), C(limit_rate) (bytes a second, such as V(10MB)),
         C(storage_class), C(sse) (V(AES256) or V(aws:kms)), C(kms_key_id), C(prune) (default V(true); with V(false)

@@ -46,7 +46,8 @@ def plan(configuration: Any, *, spread: Any = 0, drill: str = "weekly") -> dict[
     jobs = [
         {"name": name, "every": one.every, "cron": one.cron, "wait": one.wait, "calendar": one.calendar}
         for name, one in ((name, first.spread(part, seconds)) for name, first in due.items())
-        if name != "drill" or drill != "none"
+        # What is encrypted cannot be opened there: it is drilled from where the identity is.
+        if name != "drill" or (drill != "none" and not found.recipients)
     ]
     report = found.report
     files = [found.database_path, found.state_path, report.log_file, report.metrics_file]

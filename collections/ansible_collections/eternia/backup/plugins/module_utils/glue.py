@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .engine import config, log
@@ -18,6 +19,8 @@ from .engine.errors import EngineError
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
 
+    from .engine.encryption import Identity
+
 COMMON_OPTIONS = {
     "config": {"type": "dict", "required": True},
     "environment": {"type": "str", "required": True, "choices": list(config.ENVIRONMENTS)},
@@ -25,6 +28,10 @@ COMMON_OPTIONS = {
     "host": {"type": "str"},
     "agent_path": {"type": "path", "default": "/opt/eternia-backup"},
 }
+
+
+# Of the modules that make backups plain.
+IDENTITY_OPTIONS = {"identity": {"type": "str", "no_log": True}, "identity_file": {"type": "path"}}
 
 
 def configuration(module: AnsibleModule) -> config.Config:
@@ -41,6 +48,17 @@ def configuration(module: AnsibleModule) -> config.Config:
         host=params["host"] or socket.gethostname(),
         base_dir=params["base_dir"],
     )
+
+
+def identity(module: AnsibleModule) -> Identity | None:
+    """What opens encrypted backups, if it was given; after `configuration`. Raises ConfigError, StoreError."""
+    from .engine import encryption
+
+    if module.params["identity_file"] is not None:
+        return encryption.identity_of(Path(module.params["identity_file"]))
+    if module.params["identity"] is None:
+        return None
+    return encryption.identity_in(module.params["identity"].encode(), "The option identity")
 
 
 def exit_if_disabled(module: AnsibleModule, settings: config.Config) -> None:

@@ -34,6 +34,7 @@ requirements:
   - boto3 >= 1.36 (only with S3)
   - blake3 (optional, faster digests than SHA-256)
   - zstandard (only with C(compression), V(zstd))
+  - pyrage (only with C(encryption))
   - awscrt (optional, full-object checksums in S3)
 extends_documentation_fragment:
   - eternia.backup.options

@@ -18,10 +18,21 @@ description:
   - Marks each backup that came back (a file C(NAME.drilled.json) beside it, in the store that it came from). Retention
     prefers marked backups for the C(minimum_kept) that always stay.
   - Fails when all were tried, if any did not come back, or if a store has no verified backup or cannot be reached.
+options:
+  identity:
+    description:
+      - The secret key that opens encrypted backups, of C(age-keygen) or of OpenSSH without a passphrase. Let it come
+        from the control node, such as C(lookup('ansible.builtin.file', identity_file)); it stays on no host.
+    type: str
+  identity_file:
+    description:
+      - Path of a file on the host with that key, instead of O(identity).
+    type: path
 requirements:
   - boto3 >= 1.36 (only with S3)
   - blake3 (for backups that were hashed with it)
   - zstandard (for backups that are compressed)
+  - pyrage (for backups that are encrypted)
 extends_documentation_fragment:
   - eternia.backup.options
 attributes:
@@ -158,11 +169,17 @@ from ..module_utils.engine.errors import EngineError
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=glue.COMMON_OPTIONS, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={**glue.COMMON_OPTIONS, **glue.IDENTITY_OPTIONS},
+        mutually_exclusive=[("identity", "identity_file")],
+        supports_check_mode=True,
+    )
     try:
         config = glue.configuration(module)
         glue.exit_if_disabled(module, config)
-        outcome = (drill.plan if module.check_mode else drill.run)(config, clock=Clock())
+        outcome = (drill.plan if module.check_mode else drill.run)(
+            config, clock=Clock(), identity=glue.identity(module)
+        )
     except EngineError as exc:
         glue.fail(module, exc, reported)
     glue.succeed(module, outcome, reported(outcome))

@@ -42,10 +42,20 @@ options:
         asks for RV(location) finds it staged, and has only the rename to do.
     type: bool
     default: false
+  identity:
+    description:
+      - The secret key that opens encrypted backups, of C(age-keygen) or of OpenSSH without a passphrase. Let it come
+        from the control node, such as C(lookup('ansible.builtin.file', identity_file)); it stays on no host.
+    type: str
+  identity_file:
+    description:
+      - Path of a file on the host with that key, instead of O(identity).
+    type: path
 requirements:
   - boto3 >= 1.36 (only with S3)
   - blake3 (for backups that were hashed with it)
   - zstandard (for backups that are compressed)
+  - pyrage (for backups that are encrypted)
 extends_documentation_fragment:
   - eternia.backup.options
 attributes:
@@ -215,14 +225,19 @@ def main() -> None:
             "allow_unverified": {"type": "bool", "default": False},
             "allow_foreign": {"type": "bool", "default": False},
             "stage_only": {"type": "bool", "default": False},
+            **glue.IDENTITY_OPTIONS,
         },
+        mutually_exclusive=[("identity", "identity_file")],
         supports_check_mode=True,
     )
     params = module.params
-    request = restore.Request(params["backup"], params["allow_unverified"], params["allow_foreign"])
     act = restore.plan if module.check_mode else restore.stage if params["stage_only"] else restore.run
     try:
-        outcome = act(glue.configuration(module), request, clock=Clock())
+        config = glue.configuration(module)
+        request = restore.Request(
+            params["backup"], params["allow_unverified"], params["allow_foreign"], glue.identity(module)
+        )
+        outcome = act(config, request, clock=Clock())
     except EngineError as exc:
         module.fail_json(msg=str(exc))
     glue.succeed(module, outcome, reported(outcome, stage_only=params["stage_only"]))

@@ -265,15 +265,15 @@ def _described(begun: Record, outcome: Outcome, seconds: float) -> Record:
 def _prove(config: Config, name: BackupName, taken: Snapshot, clock: Clock, outcome: Outcome) -> Manifest:
     """Check the snapshot, compare it with its source, hash it and put it on the disk, all side by side.
 
-    Where backups are compressed, what is put on the disk is the compressed file, under the backup's name.
+    Where backups are compressed or encrypted, what is put on the disk is what came of that, under the backup's name;
+    nothing else of them stays.
     """
     try:
         algorithm, for_s3 = digest.preferred_algorithm(), config.cloud is not None
         if name.encoding:
-            encoded = taken.path.with_name(str(name))
-            proof = verify.prove_and_compress(
-                taken.path, name.kind, config.verify, encoded=encoded, algorithm=algorithm, for_s3=for_s3
-            )
+            from . import encoding
+
+            proof = encoding.prove_and_encode(config, name, taken.path, algorithm=algorithm, for_s3=for_s3)
         else:
             proof = verify.prove(taken.path, name.kind, config.verify, algorithm=algorithm, for_s3=for_s3)
         outcome.proving = proof.seconds
@@ -305,9 +305,9 @@ def _prove(config: Config, name: BackupName, taken: Snapshot, clock: Clock, outc
 def _require_libraries(config: Config) -> None:
     """Refuse before anything is copied what could not be stored. Raises StoreError."""
     if config.encoding:
-        from . import compression
+        from . import encoding
 
-        compression.require()
+        encoding.require_possible(config)
 
 
 class _Attempt:

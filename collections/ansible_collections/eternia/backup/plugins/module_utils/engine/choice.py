@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from . import eligibility, fetch, names
+from . import eligibility, encoding, fetch, names
 from .config import Config
 from .eligibility import Chosen
 from .errors import DamagedError, EngineError, NotFoundError, RefusedError, StoreError
@@ -53,7 +53,7 @@ def prove_in_store(chosen: Chosen, outcome: Outcome) -> Chosen:
     trouble: list[EngineError] = []
     for place, (store, copy, _manifest) in enumerate(chosen.copies):
         try:
-            eligibility.require_decodable(copy, store.location(copy.name))
+            encoding.require(copy.name, store.location(copy.name), chosen.identity)
             if copy.has_manifest:
                 store.prove(copy)
             return replace(chosen, copies=chosen.copies[place:])

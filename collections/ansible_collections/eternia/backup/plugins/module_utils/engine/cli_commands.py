@@ -13,7 +13,7 @@ from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
-from . import catalog, download, names, selection, status, verify
+from . import catalog, cli_identity, download, names, selection, status, verify
 from .checked import BackupStatus
 from .cli_output import progress_bar, require_progress_bar, say, table, tell
 from .cli_restore import wanted
@@ -88,7 +88,9 @@ def download_(config: Config, args: argparse.Namespace) -> ExitCode:
     """Bring a backup and its manifest to a directory."""
     require_progress_bar()
     directory = Path(os.path.abspath(args.to))
-    done = download.run(config, args.what, directory=directory, clock=Clock(), watch=progress_bar)
+    done = download.run(
+        config, args.what, directory=directory, clock=Clock(), watch=progress_bar, identity=cli_identity.given(args)
+    )
     if done.unchanged:
         say(f"ALREADY THERE: {done.target} has the bytes of {done.location}")
     else:

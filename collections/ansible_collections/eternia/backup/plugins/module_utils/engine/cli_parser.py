@@ -113,6 +113,19 @@ def _prune(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _identity(command: argparse.ArgumentParser, *, required: bool = False) -> None:
+    command.add_argument(
+        "--identity",
+        metavar="FILE",
+        required=required,
+        help="the secret key that opens encrypted backups: of age-keygen, or of OpenSSH; - to type it",
+    )
+
+
+def _check_key(command: argparse.ArgumentParser) -> None:
+    _identity(command, required=True)
+
+
 def _hold(command: argparse.ArgumentParser) -> None:
     command.add_argument("--why", metavar="TEXT", required=True, help="for whoever finds the backups held")
     command.add_argument("--hours", metavar="N", type=float, default=4.0, help="until it ends by itself (default: 4)")
@@ -131,6 +144,7 @@ def _list(command: argparse.ArgumentParser) -> None:
 def _download(command: argparse.ArgumentParser) -> None:
     command.add_argument("what", metavar="WHAT", help="latest, a time, a name, or s3://bucket/key")
     command.add_argument("--to", metavar="DIR", default=".", help="where to (default: here)")
+    _identity(command)
 
 
 def _restore(command: argparse.ArgumentParser) -> None:
@@ -139,6 +153,7 @@ def _restore(command: argparse.ArgumentParser) -> None:
     _check(command)
     command.add_argument("--allow-unverified", action="store_true", help="even where no manifest proves it")
     command.add_argument("--allow-foreign", action="store_true", help="even if it is of another host or environment")
+    _identity(command)
 
 
 def _verify(command: argparse.ArgumentParser) -> None:
@@ -170,7 +185,7 @@ def _check_store(command: argparse.ArgumentParser) -> None:
 COMMANDS = {
     "run": Command("cli_run.run_", "what is scheduled: back up, send to S3, prune, report", _run),
     "prune": Command("cli_run.prune_", "remove what the policy no longer keeps", _prune),
-    "drill": Command("cli_run.drill_", "restore into scratch, to prove that the backups come back", _none),
+    "drill": Command("cli_run.drill_", "restore into scratch, to prove that the backups come back", _identity),
     "hold": Command("cli_run.hold_", "keep every scheduled command away for a while", _hold),
     "release": Command("cli_run.release", "end a hold of your own", _none),
     "list": Command("cli_commands.list_", "the backups of every store, and what restores kept", _list),
@@ -178,5 +193,6 @@ COMMANDS = {
     "restore": Command("cli_restore.run", "put a backup into the place of the live data, which is kept", _restore),
     "verify": Command("cli_commands.verify_", "compare backups with their manifests", _verify),
     "check-store": Command("cli_store.run", "try what the store in S3 keeps of what backups rely on", _check_store),
+    "check-key": Command("cli_identity.check_key", "whether a secret key opens the newest backups", _check_key),
     "status": Command("cli_status.run", "how the backups stand: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN", _status),
 }

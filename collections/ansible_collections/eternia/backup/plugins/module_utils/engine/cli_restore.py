@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
-from . import catalog, fetch, holders, names, restore, swap
+from . import catalog, cli_identity, fetch, holders, names, restore, swap
 from . import target as target_
 from .cli_output import flagged, progress_bar, require_progress_bar, say
 from .clock import Clock
@@ -33,7 +33,10 @@ def run(config: Config, args: argparse.Namespace) -> ExitCode:
         if sys.stdin is None or not sys.stdin.isatty():
             args.refuse("the standard input is no terminal, so nobody can be asked; in a script say --yes")
         require_progress_bar()
-    clock, request = Clock(), Request(wanted(args.what), args.allow_unverified, args.allow_foreign)
+    clock, request = (
+        Clock(),
+        Request(wanted(args.what), args.allow_unverified, args.allow_foreign, cli_identity.given(args)),
+    )
     planned = restore.plan(config, request, clock=clock)
     _say_all(_plan(planned, config, now=clock.now(), again=args.again))
     settled = planned.unchanged and not any(map(swap.pending, target_.both(config)))

@@ -54,9 +54,13 @@ def prune_(config: Config, args: argparse.Namespace) -> ExitCode:
 
 def drill_(config: Config, args: argparse.Namespace) -> ExitCode:
     """Restore into scratch, to prove that the backups come back."""
+    from . import cli_identity
+
     if not config.enabled:
         return _switched_off()
-    return _told(run.drill_all(config, clock=Clock(), warnings=args.warnings), "DONE: everything came back")
+    identity = cli_identity.given(args)
+    outcome = run.drill_all(config, clock=Clock(), warnings=args.warnings, identity=identity)
+    return _told(outcome, "DONE: everything came back")
 
 
 def hold_(config: Config, args: argparse.Namespace) -> ExitCode:

@@ -13,7 +13,7 @@ import functools
 import importlib
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -144,3 +144,23 @@ def _decode_stream(reader: Any, target: int, most: int | None) -> None:
         done += len(chunk)
         if most is not None and done > most:
             raise DamagedError(f"it holds more than the {most} bytes that its manifest says.")
+
+
+class Unpacker:
+    """Compressed bytes, as they come, made plain and handed on."""
+
+    def __init__(self, take: Callable[[bytes], object]) -> None:
+        self._take = take
+        self._one: Any = None
+
+    def take(self, data: bytes) -> None:
+        """Raises DamagedError."""
+        zstd = require()
+        try:
+            while data:
+                # One for each frame: what is behind its end belongs to the next.
+                self._one = self._one or zstd.ZstdDecompressor().decompressobj()
+                self._take(self._one.decompress(data))
+                data, self._one = self._one.unused_data, None if self._one.eof else self._one
+        except zstd.ZstdError as exc:
+            raise DamagedError(f"it cannot be made plain: {exc}.") from exc

@@ -29,7 +29,7 @@ FREQUENCIES = tuple(_PERIODS)
 
 _KEYS = (
     *("enabled", "frequency", "source", "database_path", "state_path", "storage_path", "storage_mount"),
-    *("retention_days", "retention", "minimum_kept", "verify", "compression", "cloud_backup", "report"),
+    *("retention_days", "retention", "minimum_kept", "verify", "compression", "encryption", "cloud_backup", "report"),
 )
 _CLOUD_KEYS = (
     *("enabled", "provider", "bucket", "region", "prefix", "endpoint_url", "prune", "remove_versions"),
@@ -74,6 +74,7 @@ class Config:
     policy: Policy
     verify: str
     compression: str
+    recipients: tuple[str, ...]
     cloud: S3Settings | None
     report: Report
 
@@ -85,7 +86,7 @@ class Config:
     @property
     def encoding(self) -> tuple[str, ...]:
         """What is done to the bytes of a backup before it is stored, as its name says it."""
-        return ("zst",) if self.compression == "zstd" else ()
+        return ("zst",) * (self.compression == "zstd") + ("age",) * bool(self.recipients)
 
     @property
     def at_full_speed(self) -> Config:
@@ -125,6 +126,7 @@ def parse(block: Any, *, environment: str, host: str, base_dir: str | None) -> C
         policy=_policy(reader),
         verify=reader.choice("verify", ("quick", "full"), "quick"),
         compression=reader.choice("compression", ("none", "zstd"), "none"),
+        recipients=reader.block("encryption", ("recipients",)).recipients("recipients"),
         cloud=_cloud(reader.block("cloud_backup", _CLOUD_KEYS), environment, base_dir),
         report=_report(reader.block("report", _REPORT_KEYS), base_dir),
     )

@@ -16,6 +16,7 @@ from . import choice, digest, fetch, files, lock, log, manifest, nearby, selecti
 from .clock import Clock
 from .config import Config
 from .eligibility import Chosen
+from .encryption import Identity
 from .errors import ConfigError, DamagedError, NameTakenError, StoreError
 from .files import Progress
 from .manifest import Digest, Manifest
@@ -32,7 +33,15 @@ def unwatched(_bytes: int) -> AbstractContextManager[Progress]:
     return nullcontext(files.silent)
 
 
-def run(config: Config, wanted: str, *, directory: Path, clock: Clock, watch: Watch = unwatched) -> Outcome:
+def run(
+    config: Config,
+    wanted: str,
+    *,
+    directory: Path,
+    clock: Clock,
+    watch: Watch = unwatched,
+    identity: Identity | None = None,
+) -> Outcome:
     """Bring what `wanted` means to `directory`, proven; the outcome's `target` is the file there.
 
     It is `unchanged` where the file lies there already. Backups of other hosts are brought too, and those without a
@@ -53,7 +62,7 @@ def run(config: Config, wanted: str, *, directory: Path, clock: Clock, watch: Wa
         outcome.warn(warning)
     choice.first_whole(
         config,
-        Request(wanted, allow_unverified=True, allow_foreign=True),
+        Request(wanted, allow_unverified=True, allow_foreign=True, identity=identity),
         found,
         outcome,
         lambda chosen: _bring(chosen, directory.resolve(), config, outcome=outcome, watch=watch),

@@ -20,6 +20,7 @@ from typing import Any
 from . import (
     catalog,
     eligibility,
+    encoding,
     fetch,
     files,
     history,
@@ -38,6 +39,7 @@ from .choice import describe
 from .clock import Clock
 from .config import Config
 from .eligibility import Chosen
+from .encryption import Identity
 from .errors import DamagedError, EngineError, StoreError
 from .history import Entry, Last, Prediction
 from .lot import Choice, Choose, Lot
@@ -114,25 +116,26 @@ Act = Callable[[Choice, recovery.Outcome], Mapping[str, Any]]
 
 
 @refusal.told
-def plan(config: Config, *, clock: Clock, choose: Choose | None = None) -> Outcome:
+def plan(config: Config, *, clock: Clock, choose: Choose | None = None, identity: Identity | None = None) -> Outcome:
     """Find out what `run` would drill, reading only. Raises DrillFailedError where it would fail for a reason seen now.
 
     LockedError, StoreError, ConfigError as `run`.
     """
     catalog.require_storage(config)
     lock.require_no_drill(config.storage_path)
-    attempt = _Attempt(config, clock, choose, files.require_usable(config.storage_path))
+    attempt = _Attempt(config, clock, choose, files.require_usable(config.storage_path), identity)
     attempt.drill_all(attempt.look)
     return attempt.ended()
 
 
 @refusal.told
-def run(config: Config, *, clock: Clock, choose: Choose | None = None) -> Outcome:
+def run(config: Config, *, clock: Clock, choose: Choose | None = None, identity: Identity | None = None) -> Outcome:
     """Drill the newest backup of every store and an older one. Raises DrillFailedError once all were tried.
 
-    `choose` takes one of the older ones; by default it is drawn by lot, anew after each drill, so that a plan names the
-    one that the run takes. LockedError where another drill goes on, StoreError where there can be no scratch, the
-    history cannot be renamed or the storage path is another host's, ConfigError where it is not where it should be.
+    What is encrypted needs an `identity` to come back. `choose` takes one of the older ones; by default it is drawn by
+    lot, anew after each drill, so that a plan names the one that the run takes. LockedError where another drill goes
+    on, StoreError where there can be no scratch, the history cannot be renamed or the storage path is another host's,
+    ConfigError where it is not where it should be.
     """
     catalog.require_storage(config)
     files.make_private_dirs(config.storage_path)
@@ -140,7 +143,7 @@ def run(config: Config, *, clock: Clock, choose: Choose | None = None) -> Outcom
     with lock.held_drill(config.storage_path):
         history.begin(config.storage_path)
     with scratch.held(config.storage_path) as place:
-        attempt = _Attempt(config, clock, choose, place)
+        attempt = _Attempt(config, clock, choose, place, identity)
         attempt.drill_all(attempt.restore_and_mark)
         attempt.predict()
         return attempt.ended()
@@ -149,8 +152,10 @@ def run(config: Config, *, clock: Clock, choose: Choose | None = None) -> Outcom
 class _Attempt:
     """A drill under way: what the stores hold, and what came of it so far."""
 
-    def __init__(self, config: Config, clock: Clock, choose: Choose | None, place: Path) -> None:
-        self._config, self._clock, self._place = config, clock, place
+    def __init__(
+        self, config: Config, clock: Clock, choose: Choose | None, place: Path, identity: Identity | None
+    ) -> None:
+        self._config, self._clock, self._place, self._identity = config, clock, place, identity
         self._started = time.monotonic()
         self._outcome = Outcome(names.iso(clock.now()))
         self._earlier = self._history()
@@ -184,7 +189,7 @@ class _Attempt:
     def look(self, choice: Choice, steps: recovery.Outcome) -> Mapping[str, Any]:
         """Find out whether a restore could begin, without writing; returns the facts that it would have to find."""
         chosen = self._examined(choice, steps)
-        eligibility.require_decodable(choice.copy, choice.store.location(choice.copy.name))
+        encoding.require(choice.copy.name, choice.store.location(choice.copy.name), self._identity)
         self._need_room(chosen)
         return {} if chosen.manifest is None else chosen.manifest.facts
 
@@ -261,7 +266,7 @@ class _Attempt:
                 "take a new backup."
             )
         candidate = Candidate(str(copy.name), copy.name.kind, ((store, copy),))
-        return eligibility.examine(self._config, recovery.Request(), candidate, steps)
+        return eligibility.examine(self._config, recovery.Request(identity=self._identity), candidate, steps)
 
     def _need_room(self, chosen: Chosen) -> None:
         described = recovery.Outcome()

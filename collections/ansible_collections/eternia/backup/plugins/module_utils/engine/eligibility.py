@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import compression, verify
+from . import verify
 from .config import Config
+from .encryption import Identity
 from .errors import DamagedError, EngineError, NotFoundError, RefusedError, StoreError
 from .manifest import Manifest
 from .recovery import Outcome, Request
@@ -19,10 +20,14 @@ from .stores.base import Copy, Store
 
 @dataclass(frozen=True)
 class Chosen:
-    """The candidate of a selection that is to be tried, its copies with the manifest that each is held against."""
+    """The candidate of a selection that is to be tried, its copies with the manifest that each is held against.
+
+    `identity` is what opens them, where they are encrypted and it was given.
+    """
 
     candidate: Candidate
     copies: tuple[tuple[Store, Copy, Manifest | None], ...] = ()
+    identity: Identity | None = None
 
     @property
     def manifest(self) -> Manifest | None:
@@ -51,7 +56,7 @@ def examine(config: Config, request: Request, candidate: Candidate, outcome: Out
     for one in trouble:
         outcome.warn(str(one))
     require_allowed(config, request, candidate.title, copies[0][2])
-    return Chosen(candidate, tuple(copies))
+    return Chosen(candidate, tuple(copies), request.identity)
 
 
 def require_allowed(config: Config, request: Request, title: str, manifest: Manifest | None) -> None:
@@ -97,19 +102,6 @@ def _with_manifests(candidate: Candidate) -> tuple[list[tuple[Store, Copy, Manif
         elif copy.bytes is not None:
             copies.append((store, copy, manifest or known))
     return sorted(copies, key=lambda one: one[1].bytes != (one[2].stored.bytes if one[2] else one[1].bytes)), trouble
-
-
-def require_decodable(copy: Copy, where: str) -> None:
-    """Raises DamagedError where this version cannot make it plain, StoreError where a library for that is missing."""
-    if "age" in copy.name.encoding:
-        steps = {"age": "age -d", "zst": "zstd -d"}
-        by_hand = " | ".join(steps[step] for step in reversed(copy.name.encoding))
-        raise DamagedError(
-            f"{where} is encoded ({', '.join(copy.name.encoding)}), which this version cannot undo. Do it by hand "
-            f"({by_hand}), then restore the plain file by its path."
-        )
-    if copy.name.encoding:
-        compression.require()
 
 
 def _require_allowed(allowed: bool, title: str, why: str) -> None:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import catalog, compression, digest, files, staging, verify
-from .eligibility import Chosen, require_decodable, together
+from . import catalog, digest, encoding, encryption, files, staging, verify
+from .eligibility import Chosen, together
+from .encryption import Identity
 from .errors import DamagedError, EngineError, NotFoundError, StoreError, TargetError
 from .files import Progress
 from .manifest import Content, Manifest
@@ -50,7 +51,9 @@ def bring(
         return _bring_raw(chosen.candidate, target, outcome)
     trouble: list[EngineError] = []
     for store, copy, manifest in chosen.copies:
-        arrival = _Arrival(chosen.candidate.title, store, copy, manifest, target, level, outcome, progress)
+        arrival = _Arrival(
+            chosen.candidate.title, store, copy, manifest, chosen.identity, target, level, outcome, progress
+        )
         try:
             return arrival.staged(nearby)
         except (DamagedError, NotFoundError, StoreError) as exc:
@@ -68,6 +71,7 @@ class _Arrival:
     store: Store
     copy: Copy
     manifest: Manifest | None
+    identity: Identity | None
     target: Target
     level: str
     outcome: Outcome
@@ -84,7 +88,7 @@ class _Arrival:
     def staged(self, nearby: Sequence[Nearby]) -> Staged:
         """Raises as `bring`."""
         self.outcome.cut_off = False
-        require_decodable(self.copy, self._where)
+        encoding.require(self.copy.name, self._where, self.identity)
         if self.copy.bytes is None:
             raise NotFoundError(f"{self._where} is gone; only what describes it is left. Choose another backup.")
         try:
@@ -140,8 +144,7 @@ class _Arrival:
         self.outcome.bytes_fetched += size
         if stored != self._plain:
             with self.outcome.step("decode"), self._decoding():
-                compression.decode(stored, self._plain, self.manifest)
-            stored.unlink()
+                encoding.decode(stored, self._plain, self.copy.name, self.manifest, self.identity)
 
     @contextmanager
     def _decoding(self) -> Iterator[None]:
@@ -149,6 +152,8 @@ class _Arrival:
             yield
         except DamagedError as exc:
             raise DamagedError(f"{self._where} is damaged: {exc} Choose another backup.") from exc
+        except encryption.OtherKeyError as exc:
+            raise StoreError(f"{self._where} cannot be opened: {exc}") from exc
 
     def _proven(self) -> tuple[Content, dict[str, Any]]:
         with self.outcome.step("prove"):

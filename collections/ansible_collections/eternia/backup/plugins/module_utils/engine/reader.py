@@ -18,6 +18,11 @@ _LEAST_RATE = 64_000
 _URL = r"(?a:https?://[^/?#@\s]+(?:[/?][!-~]*)?)"
 
 
+# https://github.com/C2SP/C2SP/blob/main/age.md, and OpenSSH's public keys.
+_RECIPIENT = r"age1[02-9ac-hj-np-z]{58}|ssh-(?:ed25519|rsa) [A-Za-z0-9+/]+=*(?: [^\n]*)?"
+_SECRET_KEY = "AGE-SECRET-KEY-|PRIVATE KEY"
+
+
 class Reader:
     """Takes the values of one block by their keys; refuses a key that is not among the known ones."""
 
@@ -109,6 +114,22 @@ class Reader:
                 key, "an address such as https://example.org/path, of printable ASCII and without a password"
             )
         return value
+
+    def recipients(self, key: str) -> tuple[str, ...]:
+        """Public keys, each once; a secret one that somebody gave by mistake is not shown."""
+        texts = self._take(key, ())
+        allowed = "a list of public keys, each once: age1…, as `age-keygen -y KEY` prints it, or ssh-ed25519 or ssh-rsa"
+        if not texts and not self.has(key):
+            return ()
+        if re.search(_SECRET_KEY, repr(texts), re.IGNORECASE):
+            raise ConfigError(
+                f"{self._where}.{key} has a secret key, which is not shown here. It must be {allowed}. Take the secret "
+                "key out of the inventory and its history, make another (age-keygen), and give its public half."
+            )
+        is_list = isinstance(texts, (list, tuple)) and bool(texts) and len(set(map(str, texts))) == len(texts)
+        if not is_list or not all(isinstance(text, str) and re.fullmatch(_RECIPIENT, text) for text in texts):
+            raise self._wrong(key, texts, allowed)
+        return tuple(texts)
 
     def command(self, key: str) -> tuple[str, ...]:
         """A program and its arguments. The program by its whole path: cron's PATH is not the one of a shell."""

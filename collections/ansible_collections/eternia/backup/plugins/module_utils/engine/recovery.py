@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import log
+from .encryption import Identity
 from .holders import Holder
 from .manifest import Manifest
 from .selection import LATEST
@@ -24,11 +25,12 @@ def counts(facts: Mapping[str, Any] | None) -> dict[str, int] | None:
 
 @dataclass(frozen=True)
 class Request:
-    """What to restore, and what the operator allows that is not done otherwise."""
+    """What to restore, and what the operator allows that is not done otherwise; `identity` opens what is encrypted."""
 
     backup: str = LATEST
     allow_unverified: bool = False
     allow_foreign: bool = False
+    identity: Identity | None = None
 
 
 @dataclass

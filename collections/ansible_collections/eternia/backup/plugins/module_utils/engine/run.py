@@ -22,6 +22,7 @@ from .report import Ended
 
 if TYPE_CHECKING:
     from . import drill
+    from .encryption import Identity
 
 T = TypeVar("T")
 
@@ -81,15 +82,17 @@ def prune_alone(config: Config, *, clock: Clock, warnings: Iterable[str] = ()) -
     return outcome
 
 
-def drill_all(config: Config, *, clock: Clock, warnings: Iterable[str] = ()) -> Outcome:
-    """Prove the backups, unless somebody holds them."""
+def drill_all(
+    config: Config, *, clock: Clock, warnings: Iterable[str] = (), identity: Identity | None = None
+) -> Outcome:
+    """Prove the backups, unless somebody holds them; `identity` opens those that are encrypted."""
     # A run does without it, and starts every hour.
     from . import drill
 
     outcome = Outcome(warnings=list(warnings))
     try:
         hold.require_none(config.storage_path, clock.now())
-        outcome.drilled = drill.run(config, clock=clock)
+        outcome.drilled = drill.run(config, clock=clock, identity=identity)
     except BaseException as exc:
         outcome.error, outcome.drilled = _said(exc), _of(exc, drill.Outcome)
     _report("drill", config, clock, outcome)

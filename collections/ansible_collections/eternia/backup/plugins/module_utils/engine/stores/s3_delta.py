@@ -62,6 +62,8 @@ def find(client: S3Client, key: str, head: Mapping[str, Any], earlier: Manifest,
     alike = (
         (earlier.environment, earlier.host) == (manifest.environment, manifest.host)
         and earlier.stored.encoding == manifest.stored.encoding
+        # What is encrypted has nothing in common with what was encrypted before.
+        and bool(earlier.stored.frames) == bool(manifest.stored.encoding)
         and theirs.digest.algorithm == ours.digest.algorithm
         and theirs.parts.bytes == ours.parts.bytes == part_bytes(ours.bytes)
         and head["ContentLength"] == earlier.stored.bytes

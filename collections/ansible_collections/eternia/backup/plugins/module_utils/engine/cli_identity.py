@@ -1,0 +1,47 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`--identity`: the secret key that opens encrypted backups, and whether it does. It is never on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import sys
+from pathlib import Path
+
+from . import encryption, key_check
+from .cli_output import say
+from .config import Config
+from .encryption import Identity
+from .errors import ConfigError
+from .exit_code import ExitCode
+
+_TYPED = "-"
+
+
+def given(args: argparse.Namespace) -> Identity | None:
+    """What `--identity` names, or what is typed. Raises ConfigError, StoreError."""
+    if args.identity is None:
+        return None
+    if args.identity == _TYPED:
+        return encryption.identity_in(_asked("Secret key (it is not shown): ").encode(), "What was typed")
+    return encryption.identity_of(Path(args.identity), _asked)
+
+
+def check_key(config: Config, args: argparse.Namespace) -> ExitCode:
+    """Whether a key opens the newest encrypted backup of every store."""
+    identity = given(args)
+    assert identity is not None
+    found = key_check.run(config, identity)
+    for one in found:
+        say(f"{'OPENS' if one.problem is None else 'DOES NOT OPEN'}   {one.location}")
+        if one.problem is not None:
+            say(f"  {one.problem}")
+    return ExitCode.DONE if all(one.problem is None for one in found) else ExitCode.FAILED
+
+
+def _asked(prompt: str) -> str:
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise ConfigError("There is no terminal to ask at. Name the file of the secret key: --identity FILE.")
+    return getpass.getpass(prompt)

@@ -1,0 +1,72 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether a secret key opens what was encrypted: asked when it is set up, because a lost key is known too late."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import catalog, encoding, encryption, verify
+from .config import Config
+from .encryption import Identity, OtherKeyError
+from .errors import DamagedError, EngineError, NotFoundError, StoreError
+from .stores.base import Copy, Store
+
+
+@dataclass(frozen=True)
+class Found:
+    """One backup that was tried. `problem` says why it could not be opened, None where it was."""
+
+    location: str
+    problem: str | None
+
+
+def run(config: Config, identity: Identity) -> list[Found]:
+    """Open the newest encrypted backup of every store, all of it, and compare what comes out with its manifest.
+
+    Nothing is written. Raises NotFoundError where there is none in any store.
+    """
+    found = []
+    for store in catalog.stores(config):
+        try:
+            copy = _newest(store, config)
+        except StoreError as exc:
+            found.append(Found(store.location("").rstrip("/"), str(exc)))
+            continue
+        if copy is not None:
+            found.append(Found(store.location(copy.name), _problem(store, copy, identity)))
+    if not found:
+        raise NotFoundError("There is no encrypted backup to try the key on. Take one: eternia-backup run.")
+    return found
+
+
+def _newest(store: Store, config: Config) -> Copy | None:
+    catalog.require_own(store, config)
+    encrypted = (one for one in store.copies() if one.has_manifest and encryption.SUFFIX in one.name.encoding)
+    return max(encrypted, key=lambda one: one.name, default=None)
+
+
+def _problem(store: Store, copy: Copy, identity: Identity) -> str | None:
+    try:
+        _opened(store, copy, identity)
+    except OtherKeyError as exc:
+        # A bit that flipped in its head looks like that, too.
+        try:
+            verify.read_back(store, copy)
+        except EngineError as found:
+            return str(found)
+        return str(exc)
+    except (EngineError, OSError) as exc:
+        return str(exc)
+    return None
+
+
+def _opened(store: Store, copy: Copy, identity: Identity) -> None:
+    """Open it, all of it. Raises EngineError, OSError."""
+    content = verify.manifest_of(store, copy).content
+    encoding.require(copy.name, store.location(copy.name), identity)
+    with store.open(copy.name) as stream:
+        found, size = encoding.content_of(stream, copy.name, identity, content.digest.algorithm)
+    if (found, size) != (content.digest, content.bytes):
+        raise DamagedError(f"it opens to {size} bytes that are not those of its manifest: {found.value}.")

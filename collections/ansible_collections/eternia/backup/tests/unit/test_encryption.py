@@ -1,0 +1,505 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Encrypted backups: the host that takes them cannot read them, whoever has the key can, also by hand."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pty
+import shutil
+import subprocess
+from contextlib import closing, suppress
+from dataclasses import replace
+
+import pytest
+from ansible_collections.eternia.backup.plugins.module_utils.engine import (
+    backup,
+    cli_identity,
+    config,
+    download,
+    drill,
+    encoding,
+    encryption,
+    files,
+    key_check,
+    names,
+    restore,
+    status,
+)
+from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import (
+    ConfigError,
+    DamagedError,
+    EngineError,
+    NotFoundError,
+    StoreError,
+)
+from ansible_collections.eternia.backup.plugins.module_utils.engine.names import STATE
+from ansible_collections.eternia.backup.tests.unit.builders import (
+    NOON,
+    clock,
+    configuration,
+    connect,
+    database,
+    query,
+)
+from ansible_collections.eternia.backup.tests.unit.command_line import Host
+
+pyrage = pytest.importorskip("pyrage")
+
+ROWS = "SELECT count(*) FROM memories"
+COMPRESSIONS = {"plain": "none", "compressed": "zstd"}
+
+
+class Key:
+    """A secret key and its public half, as `age-keygen` writes them into a file."""
+
+    def __init__(self, folder):
+        secret = pyrage.x25519.Identity.generate()
+        self.secret, self.public = str(secret), str(secret.to_public())
+        self.path = folder / f"{self.public[-8:]}.key"
+        self.path.write_text(f"# created: 2026-11-28T20:00:00Z\n# public key: {self.public}\n{self.secret}\n")
+        self.path.chmod(0o600)
+
+    @property
+    def identity(self):
+        return encryption.identity_of(self.path)
+
+
+@pytest.fixture
+def key(tmp_path):
+    return Key(tmp_path)
+
+
+@pytest.fixture
+def other(tmp_path):
+    return Key(tmp_path)
+
+
+def host(tmp_path, key, *, compression="none", more=(), **fields):
+    """A configuration whose backups are encrypted, and a database of 500 rows."""
+    found = replace(configuration(tmp_path), recipients=(key.public, *more), compression=compression, **fields)
+    database(found.database_path, rows=500)
+    return found
+
+
+def lose(found):
+    for suffix in ("", "-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            os.unlink(f"{found.database_path}{suffix}")
+
+
+def taken(found, hours=0):
+    """The path of a backup that is taken now."""
+    return found.storage_path / str(backup.run(found, clock=clock(hours)).name)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS.values(), ids=COMPRESSIONS)
+def test_whoever_has_the_key_gets_it_back(tmp_path, key, compression):
+    found = host(tmp_path, key, compression=compression)
+    path = taken(found)
+    assert path.name.endswith({"none": ".db.age", "zstd": ".db.zst.age"}[compression])
+    lose(found)
+    done = restore.run(found, restore.Request(identity=key.identity), clock=clock(1))
+    assert (done.name, query(found.database_path, ROWS)) == (path.name, [(500,)])
+    assert "decode" in done.steps
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS.values(), ids=COMPRESSIONS)
+def test_nothing_plain_of_it_stays_and_nobody_finds_its_rows(tmp_path, key, compression):
+    found = host(tmp_path, key, compression=compression)
+    with closing(connect(found.database_path)) as application:
+        application.execute("UPDATE memories SET description = 'canary in a coal mine'")
+    taken(found)
+    for path in (one for one in found.storage_path.rglob("*") if one.is_file()):
+        assert b"canary" not in path.read_bytes(), path
+        assert b"SQLite format" not in path.read_bytes(), path
+        assert path.stat().st_mode & 0o077 == 0, path
+    assert not any((found.storage_path / ".staging").glob("*"))
+
+
+def test_a_manifest_says_what_was_done_and_what_comes_back(tmp_path, key):
+    path = taken(host(tmp_path, key, compression="zstd"))
+    fields = json.loads(path.with_name(f"{path.name}.manifest.json").read_text())
+    assert fields["stored"]["encoding"] == ["zst", "age"]
+    assert fields["stored"]["bytes"] == path.stat().st_size
+    assert fields["content"]["bytes"] > path.stat().st_size
+    assert key.public not in json.dumps(fields)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS.values(), ids=COMPRESSIONS)
+def test_by_hand_with_debians_age(tmp_path, key, compression):
+    if shutil.which("age") is None or shutil.which("zstd") is None:
+        pytest.skip("needs age and zstd: apt-get install age zstd")
+    found = host(tmp_path, key, compression=compression)
+    path = taken(found)
+    unpack = " | zstd -d" if compression == "zstd" else ""
+    subprocess.run(
+        ["bash", "-c", f"set -o pipefail; age -d -i {key.path} {path}{unpack} > {tmp_path}/plain"], check=True
+    )
+    assert query(tmp_path / "plain", ROWS) == [(500,)]
+    assert query(tmp_path / "plain", "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_what_age_made_by_hand_comes_back(tmp_path, key):
+    """As after an operator put a file into the store himself: it has no manifest, and is allowed for."""
+    if shutil.which("age") is None:
+        pytest.skip("needs age: apt-get install age")
+    found = host(tmp_path, key)
+    plain = database(tmp_path / "by-hand.db", rows=7)
+    place = tmp_path / "eternia_backup_20261101_120000.db.age"
+    subprocess.run(["age", "-r", key.public, "-o", str(place), str(plain)], check=True)
+    lose(found)
+    request = restore.Request(str(place), allow_unverified=True, identity=key.identity)
+    restore.run(found, request, clock=clock(1))
+    assert query(found.database_path, ROWS) == [(7,)]
+
+
+def test_each_recipient_opens_it_alone_and_nobody_else(tmp_path, key, other):
+    found = host(tmp_path, key, more=(other.public,))
+    path = taken(found)
+    for one in (key, other):
+        assert key_check.run(found, one.identity) == [key_check.Found(str(path), None)]
+    (refused,) = key_check.run(found, Key(tmp_path).identity)
+    assert "encrypted to other recipients" in refused.problem
+
+
+def test_a_key_of_ssh(tmp_path):
+    if shutil.which("ssh-keygen") is None:
+        pytest.skip("needs ssh-keygen")
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "id")], check=True)
+    found = replace(configuration(tmp_path), recipients=((tmp_path / "id.pub").read_text().strip(),))
+    database(found.database_path)
+    taken(found)
+    (opened,) = key_check.run(found, encryption.identity_of(tmp_path / "id"))
+    assert opened.problem is None
+
+
+REFUSED = {
+    "no key": (lambda _key: None, "is encrypted, and no identity was given that opens it.*--identity FILE.*age -d"),
+    "another key": (lambda folder: Key(folder).identity, "was encrypted to other recipients than this identity is of"),
+}
+
+
+@pytest.mark.parametrize(("identity", "words"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("act", [restore.run, restore.stage])
+def test_without_its_key_nothing_is_touched(tmp_path, key, identity, words, act):
+    found = host(tmp_path, key)
+    taken(found)
+    before = found.database_path.read_bytes()
+    with closing(connect(found.database_path)) as application:
+        application.execute("DELETE FROM memories")
+        application.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    after = found.database_path.read_bytes()
+    assert after != before
+    with pytest.raises(StoreError, match=words):
+        act(found, restore.Request(identity=identity(tmp_path)), clock=clock(1))
+    assert found.database_path.read_bytes() == after
+    assert not (found.storage_path / "safety").exists()
+
+
+def test_a_plan_says_that_the_key_is_missing(tmp_path, key):
+    found = host(tmp_path, key)
+    taken(found)
+    lose(found)
+    with pytest.raises(StoreError, match="no identity was given"):
+        restore.plan(found, restore.Request(), clock=clock(1))
+    assert restore.plan(found, restore.Request(identity=key.identity), clock=clock(1)).bytes > 0
+
+
+DAMAGES = {
+    "cut off": lambda raw: raw[: len(raw) // 2],
+    "cut off in its head": lambda raw: raw[:60],
+    "a flipped bit": lambda raw: raw[:-50] + bytes([raw[-50] ^ 1]) + raw[-49:],
+    "a flipped bit in its head": lambda raw: raw[:40] + bytes([raw[40] ^ 1]) + raw[41:],
+    "no age file": lambda raw: bytes(len(raw)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize("compression", COMPRESSIONS.values(), ids=COMPRESSIONS)
+def test_damage_is_damage_and_an_older_one_takes_its_place(tmp_path, key, damage, compression):
+    found = host(tmp_path, key, compression=compression)
+    older, path = taken(found), taken(found, 1)
+    path.write_bytes(damage(path.read_bytes()))
+    identity = key.identity
+    (wrong,) = key_check.run(found, identity)
+    assert wrong.location == str(path)
+    assert wrong.problem
+    lose(found)
+    with pytest.raises(DamagedError, match="damaged"):
+        restore.run(found, restore.Request(path.name, identity=identity), clock=clock(2))
+    assert restore.run(found, restore.Request(identity=identity), clock=clock(2)).name == older.name
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS.values(), ids=COMPRESSIONS)
+def test_whole_and_not_what_its_manifest_says(tmp_path, key, compression):
+    """Somebody who can write to the store encrypts something else to the same public key."""
+    found = host(tmp_path, key, compression=compression)
+    path = taken(found)
+    swapped = pyrage.encrypt(b"x" * 100_000_000, [pyrage.x25519.Recipient.from_str(key.public)])
+    path.write_bytes(swapped)
+    (wrong,) = key_check.run(found, key.identity)
+    assert wrong.problem
+    plain = tmp_path / "plain"
+    manifest = status.catalog.local(found).manifest(names.parse(path.name))
+    with pytest.raises(DamagedError, match=r"holds more than|cannot be made plain"):
+        encoding.decode(path, plain, names.parse(path.name), manifest, key.identity)
+    # No more of it was written than the manifest allows.
+    assert not plain.exists() or plain.stat().st_size <= manifest.content.bytes
+
+
+def test_a_host_proves_what_it_cannot_read(tmp_path, key):
+    found = host(tmp_path, key)
+    path = taken(found)
+    assert status.read(found, now=NOON, verify="full").backups[0].status == "verified"
+    with path.open("r+b") as file:
+        file.seek(-10, os.SEEK_END)
+        file.write(b"x")
+    (backup_,) = status.read(found, now=NOON, verify="full").backups
+    assert backup_.copies[0].damaged
+
+
+def test_a_drill_needs_the_key_and_marks_nothing_without(tmp_path, key):
+    found = host(tmp_path, key)
+    path = taken(found)
+    with pytest.raises(drill.DrillFailedError, match="is encrypted, and no identity was given"):
+        drill.run(found, clock=clock(1))
+    assert not path.with_name(f"{path.name}.drilled.json").exists()
+    assert drill.run(found, clock=clock(2), identity=key.identity).changed
+    assert path.with_name(f"{path.name}.drilled.json").exists()
+
+
+def test_a_download_is_plain(tmp_path, key):
+    found = host(tmp_path, key, compression="zstd")
+    taken(found)
+    (tmp_path / "there").mkdir()
+    done = download.run(found, "latest", directory=tmp_path / "there", clock=clock(1), identity=key.identity)
+    assert query(tmp_path / "there" / done.target, ROWS) == [(500,)]
+
+
+def test_the_same_content_is_seen_and_never_shared(tmp_path, key):
+    found = host(tmp_path, key)
+    first = taken(found)
+    assert backup.run(found, clock=clock(1), skip_unchanged=True).name == names.parse(first.name)
+    second = taken(found, 2)
+    assert first.read_bytes() != second.read_bytes()
+
+
+def test_to_s3_and_back_with_the_local_copy_lost(tmp_path, key, s3_settings):
+    found = host(tmp_path, key, compression="zstd", cloud=s3_settings)
+    paths = []
+    for hours in range(2):
+        paths.append(taken(found, hours))
+        with closing(connect(found.database_path)) as application:
+            application.execute("UPDATE memories SET description = 'another' WHERE id = 7")
+    assert len(key_check.run(found, key.identity)) == 2
+    for path in paths:
+        path.unlink()
+        path.with_name(f"{path.name}.manifest.json").unlink()
+    lose(found)
+    done = restore.run(found, restore.Request(identity=key.identity), clock=clock(3))
+    assert (done.store, query(found.database_path, ROWS)) == ("s3", [(500,)])
+
+
+def test_a_large_one_sends_all_of_it_each_time(tmp_path, key, s3_settings, monkeypatch):
+    """Two encrypted files have no part in common, however alike the databases are."""
+    monkeypatch.setattr("ansible_collections.eternia.backup.plugins.module_utils.engine.parts.SMALLEST", 5 << 20)
+    found = host(tmp_path, key, cloud=s3_settings)
+    with closing(connect(found.database_path)) as application:
+        application.execute("UPDATE memories SET description = zeroblob(30000)")
+    outcomes = []
+    for hours in range(2):
+        outcomes.append(backup.run(found, clock=clock(hours)))
+        with closing(connect(found.database_path)) as application:
+            application.execute("UPDATE memories SET description = 'another' WHERE id = 7")
+    for one in outcomes:
+        (transfer,) = one.transfers.values()
+        assert one.bytes > 2 * (5 << 20)
+        assert (transfer.bytes_sent, transfer.bytes_copied) == (one.bytes, 0)
+
+
+def test_a_state_of_json(tmp_path, key):
+    found = replace(configuration(tmp_path, source="state"), recipients=(key.public,))
+    found.state_path.parent.mkdir(parents=True)
+    found.state_path.write_text('{"memories": [1, 2]}')
+    done = backup.run(found, clock=clock())
+    assert (done.name.kind, str(done.name).endswith(".json.age")) == (STATE, True)
+    found.state_path.write_text("{")
+    restore.run(found, restore.Request(identity=key.identity), clock=clock(1))
+    assert json.loads(found.state_path.read_text()) == {"memories": [1, 2]}
+
+
+def test_a_full_disk_while_it_is_encrypted(tmp_path, key, monkeypatch):
+    found = host(tmp_path, key)
+    write_at = files.write_at
+
+    def full(descriptor, data, offset):
+        if data[:3] == b"age":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_at(descriptor, data, offset)
+
+    monkeypatch.setattr(files, "write_at", full)
+    with pytest.raises(EngineError, match="no space left on device"):
+        backup.run(found, clock=clock())
+    assert not list(found.storage_path.glob("*.age"))
+
+
+def test_what_does_not_come_back_is_no_backup(tmp_path, key, monkeypatch):
+    """As where the memory of the host is bad: it is opened once, with a key that nobody keeps."""
+    found = host(tmp_path, key)
+    update = encryption.digest.Sums.update
+    monkeypatch.setattr(encryption.digest.Sums, "update", lambda sums, chunk: update(sums, bytes(chunk)[::-1]))
+    with pytest.raises(EngineError, match="did not come back from age"):
+        backup.run(found, clock=clock())
+    assert not list(found.storage_path.glob("*.age"))
+
+
+@pytest.mark.parametrize("missing", ["pyrage", "zstandard"])
+def test_a_library_that_is_missing_is_said_before_anything_is_done(tmp_path, key, monkeypatch, missing):
+    found = host(tmp_path, key, compression="zstd")
+    where = encryption if missing == "pyrage" else encoding.compression
+    monkeypatch.setattr(where, "_library", lambda: None)
+    for act in (backup.run, backup.plan):
+        with pytest.raises(EngineError, match=rf"has no Python library {missing}"):
+            act(found, clock=clock())
+    assert not list(found.storage_path.glob("*.age"))
+
+
+BLOCKS = {
+    "no list": ("age1x", r"encryption.recipients is 'age1x'; it must be a list of public keys"),
+    "an empty list": ([], r"encryption.recipients is \[\]; it must be"),
+    "twice the same": (["age1" + "q" * 58] * 2, "it must be a list of public keys, each once"),
+    "a word": (["nobody"], r"is \['nobody'\]; it must be a list of public keys, each once: age1…"),
+    "a number": ([7], r"is \[7\]; it must be"),
+    "two in one": (["age1" + "q" * 58 + "\nage1" + "q" * 58], "it must be a list of public keys"),
+}
+
+
+@pytest.mark.parametrize(("recipients", "words"), BLOCKS.values(), ids=BLOCKS)
+def test_recipients_that_are_none(tmp_path, recipients, words):
+    with pytest.raises(ConfigError, match=words):
+        configuration(tmp_path, encryption={"recipients": recipients})
+
+
+def test_a_public_key_with_a_slip_of_the_keyboard(tmp_path, key):
+    wrong = key.public[:-1] + ("q" if key.public[-1] != "q" else "p")
+    found = replace(configuration(tmp_path), recipients=(wrong,))
+    database(found.database_path)
+    with pytest.raises(EngineError, match=rf"recipients has '{wrong}', which is no public key.*age-keygen -y"):
+        backup.run(found, clock=clock())
+
+
+def test_a_secret_key_in_the_inventory_is_refused_and_not_shown(tmp_path, key):
+    for given in ([key.secret], key.secret, [key.public, key.secret.lower()], [{"key": key.secret}]):
+        with pytest.raises(ConfigError, match="has a secret key, which is not shown here") as raised:
+            configuration(tmp_path, encryption={"recipients": given})
+        assert key.secret[20:40].lower() not in str(raised.value).lower()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"AGE-SECRET-KEY-1XX", bytes(range(256)) * 10, b"-----BEGIN OPENSSH PRIVATE KEY-----\nx"]
+)
+def test_what_is_no_identity(tmp_path, content):
+    path = tmp_path / "key"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    with pytest.raises(ConfigError, match=rf"{path} (holds no identity|could not be opened as an identity)") as raised:
+        encryption.identity_of(path)
+    assert "XX" not in str(raised.value)
+    with pytest.raises(ConfigError, match="cannot be read: no such file"):
+        encryption.identity_of(tmp_path / "none")
+
+
+def test_an_identity_shows_nothing_of_itself(tmp_path, key):
+    assert key.secret[20:40] not in repr(restore.Request(identity=key.identity))
+
+
+def test_a_key_that_others_can_read_is_said(tmp_path, key, caplog):
+    key.path.chmod(0o644)
+    assert key.identity is not None
+    assert "can be read by others than its owner: chmod 600 it" in caplog.text
+
+
+def test_a_passphrase_is_asked_for(tmp_path, key):
+    locked = tmp_path / "locked.age"
+    locked.write_bytes(pyrage.passphrase.encrypt(key.path.read_bytes(), "open sesame"))
+    locked.chmod(0o600)
+    found = host(tmp_path, key)
+    taken(found)
+    asked = []
+
+    def ask(prompt):
+        asked.append(prompt)
+        return "open sesame"
+
+    (opened,) = key_check.run(found, encryption.identity_of(locked, ask))
+    assert (opened.problem, asked) == (None, [f"Passphrase of {locked}: "])
+    with pytest.raises(ConfigError, match="could not be opened as an identity"):
+        encryption.identity_of(locked, lambda _prompt: "wrong")
+    with pytest.raises(ConfigError, match="protected by a passphrase, and nobody is there to be asked"):
+        encryption.identity_of(locked)
+
+
+def test_a_key_without_a_backup(tmp_path, key):
+    with pytest.raises(NotFoundError, match="no encrypted backup to try the key on"):
+        key_check.run(host(tmp_path, key), key.identity)
+
+
+class Typist(Host):
+    """Somebody who types commands on a host whose backups are encrypted."""
+
+    def __init__(self, folder, capsys, key):
+        super().__init__(folder, capsys, encryption={"recipients": [key.public]})
+
+
+def test_the_commands(tmp_path, capsys, key, other):
+    host_ = Typist(tmp_path, capsys, key)
+    path = host_.back_up()
+    assert host_.succeed("check-key", "--identity", key.path) == f"OPENS   {path}\n"
+    code, out, _err = host_.type("check-key", "--identity", other.path)
+    assert (code, out.splitlines()[0]) == (1, f"DOES NOT OPEN   {path}")
+    assert "other recipients" in out
+    assert "no identity was given" in host_.fail(1, "restore", "latest", "--yes")
+    assert "no identity was given" in host_.fail(1, "drill")
+    assert "RESTORED" in host_.succeed("restore", "latest", "--yes", "--identity", key.path)
+    assert "everything came back" in host_.succeed("drill", "--identity", key.path)
+    (tmp_path / "there").mkdir()
+    assert "DONE" in host_.succeed("download", "latest", "--to", tmp_path / "there", "--identity", key.path)
+    assert "no terminal to ask at" in host_.fail(2, "check-key", "--identity", "-")
+
+
+def test_a_key_that_is_typed_is_not_shown(tmp_path, capsys, monkeypatch, key):
+    host_ = Typist(tmp_path, capsys, key)
+    host_.back_up()
+    keyboard, terminal = pty.openpty()
+    with os.fdopen(terminal, "r") as stdin, os.fdopen(keyboard, "wb", buffering=0) as person:
+        monkeypatch.setattr(cli_identity.sys, "stdin", stdin)
+        monkeypatch.setattr(cli_identity.getpass, "getpass", lambda _prompt: stdin.readline().strip())
+        person.write(f"{key.secret}\n".encode())
+        code, out, err = host_.type("check-key", "--identity", "-")
+    assert (code, err) == (0, "")
+    assert key.secret not in out
+
+
+def test_the_key_is_in_no_log_and_no_file(tmp_path, capsys, key):
+    host_ = Typist(tmp_path, capsys, key)
+    host_.back_up()
+    log = tmp_path / "log"
+    for words in (("restore", "latest", "--yes"), ("drill",), ("check-key",)):
+        _code, out, err = host_.type("--verbose", "--log-file", log, *words, "--identity", key.path)
+        assert key.secret not in out + err
+    for path in (one for one in tmp_path.rglob("*") if one.is_file() and one != key.path):
+        assert key.secret.encode() not in path.read_bytes(), path
+
+
+def test_the_block_of_an_inventory():
+    found = config.parse(
+        {"encryption": {"recipients": ["age1" + "q" * 58]}, "compression": "zstd"},
+        environment="staging",
+        host="web1",
+        base_dir="/opt/eternia",
+    )
+    assert found.encoding == ("zst", "age")
