@@ -120,12 +120,17 @@ class StateSite(Site):
             "eternia_start_command": [*self.service, "start"],
             "eternia_stop_command": [*self.service, "stop"],
             "eternia_health_url": f"http://127.0.0.1:{self.services.app_port}/health",
-            "backup": {"source": "state"},
             "backup_reports": str(self.home / "reports"),
             "runbook_confirm": False,
         }
-        (directory / "hosts.yml").write_text(json.dumps({"all": {"hosts": {"scribe": variables}}}))
-        self.inventory = ("-i", str(directory / "hosts.yml"))
+        self._hosts, self._variables = directory / "hosts.yml", variables
+        self.inventory = ("-i", str(self._hosts))
+        self.configure()
+
+    def configure(self, **block: Any) -> None:
+        """Write the inventory, with more in the block that says how the host is backed up."""
+        variables = {**self._variables, "backup": {"source": "state", **block}}
+        self._hosts.write_text(json.dumps({"all": {"hosts": {"scribe": variables}}}))
 
     def tell(self, act: str) -> None:
         subprocess.run([*self.service, act], check=True)
@@ -133,7 +138,11 @@ class StateSite(Site):
     def back_up(self) -> str:
         result = self.play("playbooks/backup.yml")
         assert result.returncode == 0, result.stdout + result.stderr
-        return max(path.name for path in self.backups.glob("eternia_state_*[0-9].json"))
+        return max(
+            path.name
+            for path in self.backups.glob("eternia_state_*[0-9].json*")
+            if not path.name.endswith("manifest.json")
+        )
 
     def held(self, path: Path | None = None) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((path or self.state).read_text())

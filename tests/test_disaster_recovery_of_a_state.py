@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyrage
 import pytest
 from recovery import StateSite
 
@@ -54,6 +55,37 @@ def test_a_state_comes_back_and_is_proven_by_its_keys(state_site: StateSite) -> 
     assert "FAILED: scribe was not restored" in message
     assert "What was there before was put back. The application was started again and is healthy." in message
     assert state_site.held()["evolution"]["intellect"] > in_state(state_site, name)["evolution"]["intellect"]
+
+
+def test_what_is_encrypted_comes_back_with_the_key_that_lies_here(state_site: StateSite, tmp_path: Path) -> None:
+    """The key is a file on the control node, and is nowhere to be found afterwards."""
+    secret = pyrage.x25519.Identity.generate()
+    key = tmp_path / "eternia.key"
+    key.write_text(f"{secret}\n")
+    key.chmod(0o600)
+    state_site.configure(encryption={"recipients": [str(secret.to_public())]}, compression="zstd")
+    name = state_site.back_up()
+    assert name.endswith(".json.zst.age")
+
+    drilled = state_site.play("playbooks/restore_drill.yml")
+    assert drilled.returncode == 2
+    assert "is encrypted, and no identity was given that opens it" in " ".join(drilled.stdout.split())
+    drilled = state_site.play("playbooks/restore_drill.yml", "-e", f"identity_file={key}", "-vvvv", "--diff")
+    assert drilled.returncode == 0, drilled.stdout + drilled.stderr
+    assert (state_site.backups / f"{name}.drilled.json").exists()
+
+    state_site.tell("stop")
+    state_site.state.write_text("{}")
+    assert "no identity was given" in state_site.fail("-e", "backup=latest")
+    assert state_site.state.read_text() == "{}" or state_site.health() == "healthy"
+    said = state_site.succeed("-e", "backup=latest", "-e", f"identity_file={key}", "--check", "-vvvv", "--diff")
+    said += state_site.succeed("-e", "backup=latest", "-e", f"identity_file={key}", "-vvvv", "--diff")
+    assert "RESTORED: scribe is back, healthy" in said
+    assert state_site.evidence()["backup"] == name
+
+    assert str(secret) not in said + drilled.stdout + drilled.stderr
+    for path in (one for one in tmp_path.rglob("*") if one.is_file() and one != key):
+        assert str(secret).encode() not in path.read_bytes(), path
 
 
 def in_state(site: StateSite, name: str) -> dict[str, Any]:

@@ -53,6 +53,7 @@ def test_the_block_that_users_have_works_verbatim():
         policy=Policy(retention_days=30, minimum_kept=3),
         verify="quick",
         compression="none",
+        recipients=(),
         cloud=S3Settings(bucket="eternia-backups", prefix="production", region="us-west-2"),
         report=Report(),
     )

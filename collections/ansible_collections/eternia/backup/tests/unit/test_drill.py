@@ -318,16 +318,6 @@ def test_on_the_storage_path_of_another_host_nothing_is_drilled(config):
     assert tree(config.storage_path) == before
 
 
-def test_what_is_encoded_is_told_to_be_undone_by_hand(config):
-    encoded = f"{NAMES[2]}.age"
-    manifest = json.loads((config.storage_path / f"{NAMES[2]}.manifest.json").read_text())
-    manifest["name"], manifest["stored"]["encoding"] = encoded, ["age"]
-    (config.storage_path / f"{encoded}.manifest.json").write_text(json.dumps(manifest))
-    (config.storage_path / NAMES[2]).rename(config.storage_path / encoded)
-    for act in (drill.plan, drill.run):
-        assert f"{encoded} is encoded (age), which this version cannot undo" in str(fail(config, act=act))
-
-
 WRITER = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
