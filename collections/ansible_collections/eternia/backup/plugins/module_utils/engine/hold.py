@@ -63,7 +63,7 @@ def read(storage_path: Path, now: datetime) -> Hold | None:
     try:
         fields = json.loads((storage_path / NAME).read_bytes())
         found = Hold(str(fields["who"]), str(fields["why"]), names.from_iso(fields["until"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return found if found.until > now else None
 

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from . import units
-from .errors import ConfigError, without_secrets
+from .errors import ConfigError, quoted, shortened
 
 # A store may give up on who is silent for 20 s (S3's RequestTimeout), and four connections share the line.
 _LEAST_RATE = 64_000
+# More backups than any store holds, and more days than there are: what counts and adds them knows no larger ones.
+_MOST = 1_000_000_000
 _URL = r"(?a:https?://[^/?#@\s]+(?:[/?][!-~]*)?)"
 
 
@@ -26,16 +28,17 @@ class Reader:
             block = {}
         if not isinstance(block, Mapping):
             # Who gets the form wrong may have put a secret into a list, or a token into an address.
-            is_list, is_address = isinstance(block, (list, tuple)), "://" in str(block)
-            shown = "a list" if is_list else "an address" if is_address else repr(block)
+            is_address = isinstance(block, str) and "://" in block
+            is_list = isinstance(block, (list, tuple))
+            shown = "a list" if is_list else "an address" if is_address else quoted(block)
             raise ConfigError(f"{where} is {shown}; it must be a block of keys and values.")
         for key in block:
             if key not in known:
                 import difflib
 
-                near = difflib.get_close_matches(str(key), known, n=1)
+                near = difflib.get_close_matches(str(key)[:100], known, n=1)
                 hint = f" Did you mean {near[0]!r}?" if near else ""
-                raise ConfigError(f"{where}.{key} is not a key that exists.{hint} Allowed: {listed(known)}.")
+                raise ConfigError(f"{where}.{shortened(key)} is not a key that exists.{hint} Allowed: {listed(known)}.")
         self._where = where
         self._block = block
 
@@ -53,8 +56,8 @@ class Reader:
 
     def whole(self, key: str, default: int, least: int = 0) -> int:
         value = self._take(key, default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise self._wrong(key, value, f"a whole number, {least} or more")
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _MOST:
+            raise self._wrong(key, value, f"a whole number, {least} or more, and no more than {_MOST:,}")
         return value
 
     def rate(self, key: str) -> int | None:
@@ -66,7 +69,7 @@ class Reader:
             found = value if isinstance(value, int) and not isinstance(value, bool) else units.of_bytes(str(value))
         except ValueError:
             found = 0
-        if found < _LEAST_RATE:
+        if not _LEAST_RATE <= found < 1 << 63:
             raise self._wrong(
                 key, value, "whole bytes a second, at least 64kB: 500kB, 10MB, 10MiB, or a number without quotes"
             )
@@ -94,7 +97,7 @@ class Reader:
             return Path(value)
         if base_dir is None:
             raise ConfigError(
-                f"{self._where}.{key} is {value!r}, a relative path, and there is no base_dir to begin at. "
+                f"{self._where}.{key} is {quoted(value)}, a relative path, and there is no base_dir to begin at. "
                 "Give base_dir (the application's directory on the host), or an absolute path."
             )
         return Path(base_dir, value)
@@ -131,8 +134,7 @@ class Reader:
         )
 
     def _wrong(self, key: str, value: Any, allowed: str) -> ConfigError:
-        shown = without_secrets(repr(value))
-        return ConfigError(f"{self._where}.{key} is {shown}; it must be {allowed}.")
+        return ConfigError(f"{self._where}.{key} is {quoted(value)}; it must be {allowed}.")
 
 
 def _has_a_host(url: str) -> bool:
