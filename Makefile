@@ -86,6 +86,10 @@ $(VENV)/fuzz: $(VENV)/test requirements/fuzz.txt
 fuzz: $(VENV)/fuzz ## 100,000 random histories of retention, and every document that is read, bent (FUZZ_HISTORIES, FUZZ_DISK, FUZZ_SECONDS, FUZZ_ONLY)
 	@PYTHONPATH=collections $(BIN)/python -m fuzz
 
+.PHONY: soak
+soak: $(VENV)/run ## two hours of backups, prunes and restores beside busy writers, every backup compared row by row (SOAK_SECONDS, SOAK_DIR)
+	@PYTHONPATH=collections $(BIN)/python -m soak
+
 .PHONY: pins
 pins: ## look for newer versions of what requirements/ pins
 	@$(PYTHON) -m venv build/pins && build/pins/bin/pip install --quiet uv
