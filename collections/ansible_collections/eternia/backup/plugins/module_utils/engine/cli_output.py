@@ -15,9 +15,8 @@ from .errors import EngineError
 from .files import Progress
 
 _STYLES = {"verified": "green", "legacy": "yellow", "raw": "yellow", "damaged": "bold red"}
-# What a terminal obeys and nobody sees, but for tab and newline, and the half of a character, which cannot be written:
-# the names in a manifest are other people's, and a path need not be text.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+# What a terminal obeys and nobody sees, but for tab and newline: the names in a manifest are other people's.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 # A table is never squeezed: a terminal that is too narrow wraps lines, and names and paths stay whole.
 _WIDE = 10_000
 

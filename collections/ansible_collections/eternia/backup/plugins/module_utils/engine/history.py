@@ -120,7 +120,7 @@ def _cut_off(begun: Path) -> Last:
 
 def _parsed(path: Path) -> tuple[list[Entry], Last | None]:
     try:
-        fields = json.loads(path.read_bytes())
+        fields = json.loads(files.read_small(path))
         if fields["format"] != _FORMAT:
             raise ValueError(f"its format is {quoted(fields['format'])}")
         entries = [_entry(**one) for one in fields["drills"]]

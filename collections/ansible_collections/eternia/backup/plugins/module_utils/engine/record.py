@@ -115,7 +115,7 @@ def read(storage_path: Path) -> Record | None:
     """The record of the last run, None where there is none. Raises DamagedError where it cannot be used."""
     path = storage_path / NAME
     try:
-        return _parsed(json.loads(path.read_bytes()))
+        return _parsed(json.loads(files.read_small(path)))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as exc:
