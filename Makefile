@@ -78,10 +78,22 @@ bench: $(VENV)/run ## measure the figures of docs/benchmarks.md (BENCH_MIB, BENC
 reliability: $(VENV)/run ## write docs/reliability.md of what make faults, make fuzz and make soak found last
 	@$(BIN)/python -m benchmarks.reliability
 
+.PHONY: fuzz
+$(VENV)/fuzz: $(VENV)/test requirements/fuzz.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/fuzz.txt
+	@touch $@
+
+fuzz: $(VENV)/fuzz ## 100,000 random histories of retention, and every document that is read, bent (FUZZ_HISTORIES, FUZZ_DISK, FUZZ_SECONDS, FUZZ_ONLY)
+	@PYTHONPATH=collections $(BIN)/python -m fuzz
+
+.PHONY: soak
+soak: $(VENV)/run ## two hours of backups, prunes and restores beside busy writers, every backup compared row by row (SOAK_SECONDS, SOAK_DIR)
+	@PYTHONPATH=collections $(BIN)/python -m soak
+
 .PHONY: pins
 pins: ## look for newer versions of what requirements/ pins
 	@$(PYTHON) -m venv build/pins && build/pins/bin/pip install --quiet uv
-	@for triple in $(foreach name,run:3.11 test:3.11 bench:3.11 target:3.9,$(name):requirements) agent:3.9:$(COLLECTION)/roles/agent/files; do \
+	@for triple in $(foreach name,run:3.11 test:3.11 bench:3.11 fuzz:3.11 target:3.9,$(name):requirements) agent:3.9:$(COLLECTION)/roles/agent/files; do \
 	  IFS=: read -r name python folder <<< "$$triple"; \
 	  out=$$folder/$$([ $$name = agent ] && echo requirements || echo $$name).txt; \
 	  build/pins/bin/uv pip compile --quiet --universal --upgrade --no-annotate --no-header \

@@ -924,7 +924,7 @@ DAMAGES = {
     ),
     "a digest that is none": (
         lambda fields: {**fields, "stored": {**fields["stored"], "digest": {"algorithm": "blake3", "value": "xyz"}}},
-        r"is not a whole manifest \(ValueError: non-hexadecimal",
+        r"is not a whole manifest \(ValueError: a digest of 64 hexadecimal digits expected, found 'xyz'\)",
     ),
     "md5": (
         lambda fields: {**fields, "stored": {**fields["stored"], "digest": {"algorithm": "md5", "value": "00"}}},

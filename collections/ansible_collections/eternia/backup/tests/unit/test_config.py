@@ -238,8 +238,14 @@ def test_a_switched_off_cloud_is_checked_all_the_same():
             cloud(remove_versions="false"),
             r"cloud_backup\.remove_versions is 'false'; it must be true or false, without",
         ),
-        (cloud(object_lock_days=-1), r"object_lock_days is -1; it must be a whole number, from 0 to 3650"),
-        (cloud(object_lock_days=3651), r"object_lock_days is 3651; it must be a whole number, from 0 to 3650"),
+        (
+            cloud(object_lock_days=-1),
+            r"object_lock_days is -1; it must be a whole number, 0 or more, and no more than 3,650",
+        ),
+        (
+            cloud(object_lock_days=3651),
+            r"object_lock_days is 3651; it must be a whole number, 0 or more, and no more than 3,650",
+        ),
         (cloud(object_lock_days=True), r"object_lock_days is True; it must be a whole number"),
         (
             cloud(object_lock_days=1),

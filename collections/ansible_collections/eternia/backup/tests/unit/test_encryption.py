@@ -397,6 +397,8 @@ def test_a_secret_key_in_the_inventory_is_refused_and_not_shown(tmp_path, key):
         with pytest.raises(ConfigError, match="has a secret key, which is not shown here") as raised:
             configuration(tmp_path, encryption={"recipients": given})
         assert key.secret[20:40].lower() not in str(raised.value).lower()
+    with pytest.raises(ConfigError, match="encryption is a secret key, which is not shown here; it must be a block"):
+        configuration(tmp_path, encryption=key.secret)
 
 
 @pytest.mark.parametrize(

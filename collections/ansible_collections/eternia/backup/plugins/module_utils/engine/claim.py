@@ -23,7 +23,7 @@ def require(store: LocalStore, owner: Owner) -> bool:
     """
     path = store.path / CLAIM
     try:
-        raw = path.read_bytes()
+        raw = files.read_small(path)
     except (FileNotFoundError, NotADirectoryError):
         found = _by_newest_manifest(store)
     except OSError as exc:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigError
+from .errors import ConfigError, quoted
 from .names import DATABASE, STATE
 from .reader import Reader, listed
 from .retention import Policy
@@ -106,11 +106,11 @@ def parse(block: Any, *, environment: str, host: str, base_dir: str | None) -> C
     matters. Raises ConfigError.
     """
     if environment not in ENVIRONMENTS:
-        raise ConfigError(f"environment is {environment!r}; it must be one of {listed(ENVIRONMENTS)}.")
+        raise ConfigError(f"environment is {quoted(environment)}; it must be one of {listed(ENVIRONMENTS)}.")
     if not host:
         raise ConfigError("host is empty; give the name that tells this host from the others.")
-    if base_dir is not None and not Path(base_dir).is_absolute():
-        raise ConfigError(f"base_dir is {base_dir!r}; it must be an absolute path on the host.")
+    if base_dir is not None and ("\0" in base_dir or not Path(base_dir).is_absolute()):
+        raise ConfigError(f"base_dir is {quoted(base_dir)}; it must be an absolute path on the host.")
     reader = Reader("backup", block, _KEYS)
     config = Config(
         environment=environment,

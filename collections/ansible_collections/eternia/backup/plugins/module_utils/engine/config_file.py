@@ -63,3 +63,6 @@ def _document(path: Path) -> Any:
         mark, problem = getattr(exc, "problem_mark", None), getattr(exc, "problem", None)
         where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1}: {problem})"
         raise ConfigError(f"{path} is not YAML{where}. Correct it there.") from exc
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as exc:
+        # A day that no month has, digits without end, brackets in brackets: what PyYAML leaves to Python to refuse.
+        raise ConfigError(f"{path} holds what nobody can read ({type(exc).__name__}). Correct it there.") from exc

@@ -6,6 +6,14 @@
 from __future__ import annotations
 
 import re
+import reprlib
+from typing import Any
+
+# How many characters of one value a message quotes, and how much of lists and blocks is looked at for them.
+_QUOTED = 200
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel, _BRIEF.maxlist, _BRIEF.maxtuple, _BRIEF.maxdict, _BRIEF.maxset = 4, 10, 10, 10, 10
+_BRIEF.maxstring = _BRIEF.maxother = _BRIEF.maxlong = 2000
 
 
 class EngineError(Exception):
@@ -65,6 +73,32 @@ def root(error: BaseException) -> BaseException:
     while hasattr(error, "outcome") and isinstance(error.__cause__, EngineError):
         error = error.__cause__
     return error
+
+
+def quoted(value: Any) -> str:
+    """A value as a message shows it: a line of it at most, without a password, however large or deep it is."""
+    if is_secret(value):
+        return "a secret key, which is not shown here"
+    try:
+        return shortened(without_secrets(_BRIEF.repr(value)), _QUOTED)
+    except ValueError:
+        # Python writes no number of more than 4,300 digits.
+        return f"a {type(value).__name__} that nobody can read"
+
+
+def is_secret(value: Any) -> bool:
+    """Whether there is a secret key in it, of age or of SSH."""
+    try:
+        return re.search("AGE-SECRET-KEY-|PRIVATE KEY", repr(value), re.IGNORECASE) is not None
+    except (ValueError, RecursionError):
+        # So deep or so long that it is no configuration at all.
+        return False
+
+
+def shortened(words: object, most: int = 500) -> str:
+    """The beginning of a text, or of what an error says, that may be of any length."""
+    text = str(words)
+    return text if len(text) <= most else text[:most] + "…"
 
 
 def without_secrets(message: str) -> str:

@@ -29,6 +29,8 @@ def silent(_count: int) -> None:
 # linux/fs.h: _IOW(0x94, 9, int)
 _FICLONE = 0x40049409
 _COPY_CHUNK = 64 << 20
+# More than any record, claim, hold or history has.
+_MOST_OF_SMALL = 4 << 20
 # The kernel's ways to say "not between these two files" rather than "this went wrong".
 _NOT_SUPPORTED = {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY, errno.EPERM, errno.EBADF}
 # As ZFS answers for bytes that are not on the disk yet.
@@ -287,6 +289,20 @@ def emptied(path: Path) -> Iterator[Path]:
         # Not even what it is told to ignore does it all ignore.
         with suppress(OSError):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def read_small(path: Path) -> bytes:
+    """A small file of ours, in a directory that may be somebody else's. Raises OSError.
+
+    Never through a link, never waiting for a FIFO, and never more than a file of ours can hold.
+    """
+    with opened(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)) as descriptor:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            raise OSError(errno.EINVAL, f"it is {kind_of(facts.st_mode)}, not a file")
+        if facts.st_size > _MOST_OF_SMALL:
+            raise OSError(errno.EFBIG, f"it has {facts.st_size} bytes, and nothing of ours is that large")
+        return os.pread(descriptor, _MOST_OF_SMALL, 0)
 
 
 def write_new(path: Path, data: bytes) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 
 from . import files, lock, names
-from .errors import DamagedError, LockedError, StoreError
+from .errors import DamagedError, LockedError, StoreError, quoted, shortened
 
 _NAME = "drills.json"
 # What the history is called while a drill goes on; one that is cut off leaves it so.
@@ -120,9 +120,9 @@ def _cut_off(begun: Path) -> Last:
 
 def _parsed(path: Path) -> tuple[list[Entry], Last | None]:
     try:
-        fields = json.loads(path.read_bytes())
+        fields = json.loads(files.read_small(path))
         if fields["format"] != _FORMAT:
-            raise ValueError(f"its format is {fields['format']!r}")
+            raise ValueError(f"its format is {quoted(fields['format'])}")
         entries = [_entry(**one) for one in fields["drills"]]
         # A history from before failed drills were remembered holds none but good ones.
         implied = {"at": entries[-1].at, "succeeded": True} if entries else None
@@ -132,8 +132,8 @@ def _parsed(path: Path) -> tuple[list[Entry], Last | None]:
         raise
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as exc:
         raise DamagedError(
-            f"The history of the drills ({path}) cannot be read ({exc}). It is started anew: there is no trend until "
-            "the next drill."
+            f"The history of the drills ({path}) cannot be read ({shortened(exc)}). It is started anew: there is no "
+            "trend until the next drill."
         ) from exc
 
 
@@ -175,7 +175,7 @@ def _difference(entry: Entry, earlier: Sequence[Entry], measure: Callable[[Entry
 def _entry(*, at: str, store: str, name: str, bytes: int, seconds: float) -> Entry:
     names.from_iso(at)
     if not (0 <= bytes < 1 << 63 and 0 <= seconds < 1 << 63):
-        raise ValueError(f"{bytes} bytes in {seconds} seconds")
+        raise ValueError(f"{quoted(bytes)} bytes in {quoted(seconds)} seconds")
     return Entry(at, str(store), str(name), int(bytes), float(seconds))
 
 

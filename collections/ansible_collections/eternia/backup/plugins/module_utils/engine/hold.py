@@ -61,9 +61,9 @@ def under_way(storage_path: Path) -> str | None:
 def read(storage_path: Path, now: datetime) -> Hold | None:
     """The hold that is in force, None where there is none or it has expired. One that cannot be read is none."""
     try:
-        fields = json.loads((storage_path / NAME).read_bytes())
+        fields = json.loads(files.read_small(storage_path / NAME))
         found = Hold(str(fields["who"]), str(fields["why"]), names.from_iso(fields["until"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return found if found.until > now else None
 

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from . import files
-from .errors import TargetError
+from .errors import TargetError, quoted, shortened
 from .identity import Identity
-from .target import Target
+from .target import COMPANIONS, Target
 
 _NAME = "journal.json"
 # Its name while what was there is being put back.
@@ -87,7 +87,9 @@ def read(target: Target) -> Journal | None:
         _require_ours(target.staging, path)
         fields = json.loads(path.read_bytes())
         if fields["format"] != _FORMAT or fields["target"] != str(target.real):
-            raise ValueError(f"it is of format {fields['format']!r} and about {fields['target']!r}")
+            raise ValueError(f"it is of format {quoted(fields['format'])} and about {quoted(fields['target'])}")
+        if not (set(fields["beside"]) <= set(COMPANIONS) and set(fields["kept"]) <= {"", *COMPANIONS}):
+            raise ValueError("it is about files that are not the target's")
         old = fields["old"]
         return Journal(
             target=str(fields["target"]),
@@ -99,10 +101,10 @@ def read(target: Target) -> Journal | None:
             place=None if fields["place"] is None else str(fields["place"]),
             taking_back=path.name == _TAKING_BACK,
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
         raise TargetError(
-            f"The journal {path} of a restore that was cut off cannot be read ({exc}). Nothing was touched. Look at "
-            f"{target.path}; when it is as it should be, remove {target.staging}, then run again."
+            f"The journal {path} of a restore that was cut off cannot be read ({shortened(exc)}). Nothing was touched. "
+            f"Look at {target.path}; when it is as it should be, remove {target.staging}, then run again."
         ) from exc
 
 

@@ -10,16 +10,22 @@ is checked field by field when it is read, and nothing in it is ever used as a p
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from . import names
-from .errors import DamagedError
+from .errors import DamagedError, quoted, shortened
 from .names import DATABASE, STATE, BackupName
 from .version import VERSION
 
 FORMAT = 1
+# A manifest of a database of 1 TiB has 4 MiB of part digests.
+MOST_BYTES = 64 << 20
+# `source` holds blocks in a block; what is deeper was not written by this program, and could not be written again.
+_MOST_LEVELS = 8
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _ORDER = (
     *("format", "name", "kind", "environment", "host", "machine", "created_at", "tool_version"),
     *("source", "content", "stored", "verified", "transfer"),
@@ -153,12 +159,12 @@ def from_json(raw: bytes, *, name: BackupName, where: str) -> Manifest:
         found_format = fields["format"]
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
         raise DamagedError(
-            f"{where} is not a manifest ({type(exc).__name__}: {exc}). The backup beside it counts as damaged: "
-            "choose another, or remove the manifest to treat it as legacy."
+            f"{where} is not a manifest ({type(exc).__name__}: {shortened(exc)}). The backup beside it counts as "
+            "damaged: choose another, or remove the manifest to treat it as legacy."
         ) from exc
-    if found_format != FORMAT:
+    if type(found_format) is not int or found_format != FORMAT:
         raise DamagedError(
-            f"{where} has manifest format {found_format!r}; this version ({VERSION}) reads format {FORMAT}. "
+            f"{where} has manifest format {quoted(found_format)}; this version ({VERSION}) reads format {FORMAT}. "
             "Use the version of eternia.backup that wrote it, or a later one."
         )
     try:
@@ -166,11 +172,11 @@ def from_json(raw: bytes, *, name: BackupName, where: str) -> Manifest:
         consistent = manifest.name == str(name) and manifest.kind == name.kind and manifest.backup_name == name
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise DamagedError(
-            f"{where} is not a whole manifest ({type(exc).__name__}: {exc}). "
+            f"{where} is not a whole manifest ({type(exc).__name__}: {shortened(exc)}). "
             "Choose another backup with eternia_backup_info."
         ) from exc
     if not consistent:
-        raise DamagedError(f"{where} describes {manifest.name!r}, not {name}. Choose another backup.")
+        raise DamagedError(f"{where} describes {quoted(manifest.name)}, not {name}. Choose another backup.")
     return manifest
 
 
@@ -188,7 +194,7 @@ def _from_fields(fields: Mapping[str, Any]) -> Manifest:
         machine=None if fields.get("machine") is None else _text(fields["machine"]),
         created_at=_text(fields["created_at"]),
         tool_version=_text(fields["tool_version"]),
-        source=dict(fields["source"]),
+        source=_facts(fields["source"]),
         content=Content(
             bytes=_size(content["bytes"]),
             digest=_digest(content["digest"]),
@@ -218,29 +224,45 @@ def _transfer(fields: Mapping[str, Any]) -> Transfer:
 def _digest(fields: Mapping[str, Any]) -> Digest:
     algorithm = _text(fields["algorithm"])
     if algorithm not in ("blake3", "sha256"):
-        raise ValueError(f"unknown digest algorithm {algorithm!r}")
+        raise ValueError(f"unknown digest algorithm {quoted(algorithm)}")
     return Digest(algorithm, _hex(fields["value"]))
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"text expected, found {value!r}")
+        raise TypeError(f"text expected, found {quoted(value)}")
+    # Half of a character cannot be shown or stored. Raises UnicodeEncodeError, a ValueError.
+    value.encode()
     return value
+
+
+def _facts(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict) or _is_deeper(value, _MOST_LEVELS):
+        raise ValueError(f"facts of the source expected, found {quoted(value)}")
+    return value
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    if not isinstance(value, (dict, list)):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(one, levels - 1) for one in inner)
 
 
 def _ok(value: Any) -> str:
     if value != "ok":
-        raise ValueError(f"its check was not ok but {value!r}")
+        raise ValueError(f"its check was not ok but {quoted(value)}")
     return "ok"
 
 
 def _hex(value: Any) -> str:
     text = _text(value)
-    bytes.fromhex(text)
+    if not _DIGEST.fullmatch(text):
+        raise ValueError(f"a digest of 64 hexadecimal digits expected, found {quoted(text)}")
     return text
 
 
 def _size(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"a size in bytes expected, found {value!r}")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
+        raise ValueError(f"a size in bytes expected, found {quoted(value)}")
     return value

@@ -111,7 +111,9 @@ def run(config: Config, *, now: datetime) -> Outcome:
 
 def _stores(config: Config) -> list[Store]:
     """Where backups lie that age. Safety backups age too, apart from the others."""
-    return [*catalog.stores(config), catalog.safety(config)]
+    kept = catalog.safety(config)
+    # Nothing of ours makes a link there, and so it is not ours what lies behind one.
+    return [*catalog.stores(config), *([] if kept.path.is_symlink() else [kept])]
 
 
 def _policy(store: Store, config: Config) -> Policy:

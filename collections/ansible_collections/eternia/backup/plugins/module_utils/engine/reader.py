@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from . import units
-from .errors import ConfigError, without_secrets
+from .errors import ConfigError, is_secret, quoted, shortened
 
 # A store may give up on who is silent for 20 s (S3's RequestTimeout), and four connections share the line.
 _LEAST_RATE = 64_000
+# More backups than any store holds, and more days than there are: what counts and adds them knows no larger ones.
+_MOST = 1_000_000_000
 _URL = r"(?a:https?://[^/?#@\s]+(?:[/?][!-~]*)?)"
 
 
 # https://github.com/C2SP/C2SP/blob/main/age.md, and OpenSSH's public keys.
 _RECIPIENT = r"age1[02-9ac-hj-np-z]{58}|ssh-(?:ed25519|rsa) [A-Za-z0-9+/]+=*(?: [^\n]*)?"
-_SECRET_KEY = "AGE-SECRET-KEY-|PRIVATE KEY"
 
 
 class Reader:
@@ -31,16 +32,17 @@ class Reader:
             block = {}
         if not isinstance(block, Mapping):
             # Who gets the form wrong may have put a secret into a list, or a token into an address.
-            is_list, is_address = isinstance(block, (list, tuple)), "://" in str(block)
-            shown = "a list" if is_list else "an address" if is_address else repr(block)
+            is_address = isinstance(block, str) and "://" in block
+            is_list = isinstance(block, (list, tuple))
+            shown = "a list" if is_list else "an address" if is_address else quoted(block)
             raise ConfigError(f"{where} is {shown}; it must be a block of keys and values.")
         for key in block:
             if key not in known:
                 import difflib
 
-                near = difflib.get_close_matches(str(key), known, n=1)
+                near = difflib.get_close_matches(str(key)[:100], known, n=1)
                 hint = f" Did you mean {near[0]!r}?" if near else ""
-                raise ConfigError(f"{where}.{key} is not a key that exists.{hint} Allowed: {listed(known)}.")
+                raise ConfigError(f"{where}.{shortened(key)} is not a key that exists.{hint} Allowed: {listed(known)}.")
         self._where = where
         self._block = block
 
@@ -56,13 +58,11 @@ class Reader:
             raise self._wrong(key, value, "true or false, without quotes")
         return value
 
-    def whole(self, key: str, default: int, least: int = 0, most: int | None = None) -> int:
+    def whole(self, key: str, default: int, least: int = 0, most: int = _MOST) -> int:
         value = self._take(key, default)
-        is_whole = isinstance(value, int) and not isinstance(value, bool)
-        if not is_whole or value < least or (most is not None and value > most):
-            limits = f"{least} or more" if most is None else f"from {least} to {most}"
-            raise self._wrong(key, value, f"a whole number, {limits}")
-        return int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise self._wrong(key, value, f"a whole number, {least} or more, and no more than {most:,}")
+        return value
 
     def rate(self, key: str) -> int | None:
         """Bytes a second; None where there is no limit."""
@@ -73,7 +73,7 @@ class Reader:
             found = value if isinstance(value, int) and not isinstance(value, bool) else units.of_bytes(str(value))
         except ValueError:
             found = 0
-        if found < _LEAST_RATE:
+        if not _LEAST_RATE <= found < 1 << 63:
             raise self._wrong(
                 key, value, "whole bytes a second, at least 64kB: 500kB, 10MB, 10MiB, or a number without quotes"
             )
@@ -101,7 +101,7 @@ class Reader:
             return Path(value)
         if base_dir is None:
             raise ConfigError(
-                f"{self._where}.{key} is {value!r}, a relative path, and there is no base_dir to begin at. "
+                f"{self._where}.{key} is {quoted(value)}, a relative path, and there is no base_dir to begin at. "
                 "Give base_dir (the application's directory on the host), or an absolute path."
             )
         return Path(base_dir, value)
@@ -119,15 +119,16 @@ class Reader:
         """Public keys, each once; a secret one that somebody gave by mistake is not shown."""
         texts = self._take(key, ())
         allowed = "a list of public keys, each once: age1…, as `age-keygen -y KEY` prints it, or ssh-ed25519 or ssh-rsa"
-        if not texts and not self.has(key):
+        if not self.has(key):
             return ()
-        if re.search(_SECRET_KEY, repr(texts), re.IGNORECASE):
+        if is_secret(texts):
             raise ConfigError(
                 f"{self._where}.{key} has a secret key, which is not shown here. It must be {allowed}. Take the secret "
                 "key out of the inventory and its history, make another (age-keygen), and give its public half."
             )
-        is_list = isinstance(texts, (list, tuple)) and bool(texts) and len(set(map(str, texts))) == len(texts)
-        if not is_list or not all(isinstance(text, str) and re.fullmatch(_RECIPIENT, text) for text in texts):
+        is_list = isinstance(texts, (list, tuple)) and bool(texts)
+        are_keys = is_list and all(isinstance(text, str) and re.fullmatch(_RECIPIENT, text) for text in texts)
+        if not are_keys or len(set(texts)) < len(texts):
             raise self._wrong(key, texts, allowed)
         return tuple(texts)
 
@@ -154,8 +155,7 @@ class Reader:
         )
 
     def _wrong(self, key: str, value: Any, allowed: str) -> ConfigError:
-        shown = without_secrets(repr(value))
-        return ConfigError(f"{self._where}.{key} is {shown}; it must be {allowed}.")
+        return ConfigError(f"{self._where}.{key} is {quoted(value)}; it must be {allowed}.")
 
 
 def _has_a_host(url: str) -> bool:

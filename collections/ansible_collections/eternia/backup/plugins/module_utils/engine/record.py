@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
@@ -19,7 +19,7 @@ from typing import Any
 
 from . import failure as failure_
 from . import files, names
-from .errors import DamagedError, StoreError
+from .errors import DamagedError, StoreError, quoted, shortened
 from .failure import Failure
 from .version import VERSION
 
@@ -115,12 +115,12 @@ def read(storage_path: Path) -> Record | None:
     """The record of the last run, None where there is none. Raises DamagedError where it cannot be used."""
     path = storage_path / NAME
     try:
-        return _parsed(json.loads(path.read_bytes()))
+        return _parsed(json.loads(files.read_small(path)))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as exc:
         raise DamagedError(
-            f"The record of the last run ({path}) cannot be read ({exc}). The next run writes a new one."
+            f"The record of the last run ({path}) cannot be read ({shortened(exc)}). The next run writes a new one."
         ) from exc
 
 
@@ -158,13 +158,43 @@ def _counted(failures: Mapping[str, int], kind: str) -> dict[str, int]:
     return {**failures, kind: failures.get(kind, 0) + 1}
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_text_or_none(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _is_amount(value: Any) -> bool:
+    return isinstance(value, (int, float)) and 0 <= value < 1 << 63
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and _is_amount(value)
+
+
+# What others compute with and show, field by field.
+_VALUES: Mapping[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("error", "started_at", "tool_version"), _is_text),
+    **dict.fromkeys(("failure", "backup", "last_success_at"), _is_text_or_none),
+    **dict.fromkeys(("bytes_stored", "bytes_sent", "bytes_copied", "removed"), _is_count),
+    "seconds": _is_amount,
+    "warnings": lambda value: isinstance(value, (list, tuple)),
+    "create_only": lambda value: value is None or isinstance(value, bool),
+    "failures": lambda value: isinstance(value, dict) and all(map(_is_count, value.values())),
+}
+
+
 def _parsed(found: Mapping[str, Any]) -> Record:
     """Raises ValueError, TypeError, AttributeError for what is no record of ours."""
     known = {one.name for one in fields(Record)}
     record = Record(**{name: value for name, value in found.items() if name in known})
     if record.result not in _RESULTS:
-        raise ValueError(f"its result is {record.result!r}")
+        raise ValueError(f"its result is {quoted(record.result)}")
+    for name, is_right in _VALUES.items():
+        if not is_right(getattr(record, name)):
+            raise ValueError(f"its {name} is {quoted(getattr(record, name))}")
     for moment in (record.at, *filter(None, (record.started_at, record.last_success_at))):
         names.from_iso(moment)
-    failures = {str(kind): int(count) for kind, count in record.failures.items()}
-    return replace(record, warnings=tuple(map(str, record.warnings)), failures=failures, seconds=float(record.seconds))
+    return replace(record, warnings=tuple(map(str, record.warnings)), seconds=float(record.seconds))

@@ -32,9 +32,18 @@ RAW_SUFFIX = ".raw"
 def need_space(target: Target, config: Config) -> None:
     """Refuse before anything is fetched where what is there could not be kept. Raises StoreError."""
     present = target.present()
+    _require_own(catalog.safety(config).path)
     room = files.require_usable(catalog.safety(config).path)
     if present and room.stat().st_dev != target.real.parent.stat().st_dev:
         files.need_space(room, sum(facts.st_size for facts in present.values()))
+
+
+def _require_own(path: Path) -> None:
+    if path.is_symlink():
+        raise StoreError(
+            f"{path} is a symbolic link, and nothing of ours makes one there: what is kept of the live data would lie "
+            "elsewhere. Nothing was changed; remove the link, then run again."
+        )
 
 
 def fold(target: Target, level: str, judged: Judged | None) -> dict[str, Any] | None:
@@ -142,6 +151,7 @@ def prepare(
             "run again."
         )
     store = catalog.safety(config)
+    _require_own(store.path)
     files.make_private_dirs(store.path)
     name = _free_name(store, target, clock)
     try:

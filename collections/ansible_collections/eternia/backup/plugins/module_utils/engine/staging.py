@@ -192,7 +192,7 @@ def record(target: Target, staged: Staged) -> None:
 
 def find(target: Target, location: str) -> Staged | None:
     """What an earlier run staged from this very place, if nobody touched either since; else None."""
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, DamagedError):
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, DamagedError):
         fields = json.loads((target.staging / _RECORD).read_bytes())
         path = target.staging / Path(fields["file"]).name
         if fields["location"] != location or fields["untouched"] != _untouched(path) or path.is_symlink():

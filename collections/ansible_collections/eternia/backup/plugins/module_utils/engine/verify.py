@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from . import digest, files, sqlite
-from .errors import DamagedError
+from .errors import DamagedError, quoted
 from .manifest import Content, Manifest, Stored
 from .names import DATABASE, Kind
 from .parts import SMALLEST
@@ -130,8 +130,8 @@ def same_facts(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]
     for key, value in found.items():
         if expected.get(key) != value:
             raise DamagedError(
-                f"{path} is not what its source was: {key} is {_shortened(value)}, the source had "
-                f"{_shortened(expected.get(key))}. Run again, and check the disk if it comes back."
+                f"{path} is not what its source was: {key} is {quoted(value)}, the source had "
+                f"{quoted(expected.get(key))}. Run again, and check the disk if it comes back."
             )
 
 
@@ -202,8 +202,3 @@ def check_open(connection: sqlite3.Connection, path: Path, level: str) -> None:
     found = [row[0] for row in connection.execute(_CHECKS[level])]
     if found != ["ok"]:
         raise DamagedError(f"{path} is damaged: {level} check says {found[0]!r} ({len(found)} findings).")
-
-
-def _shortened(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 200 else text[:200] + "…"

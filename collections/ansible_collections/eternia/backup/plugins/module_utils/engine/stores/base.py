@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from ..errors import StoreError
+from ..errors import StoreError, shortened
 from ..files import Progress
 from ..manifest import Manifest
 from ..names import DRILLED_SUFFIX, MANIFEST_SUFFIX, PIN_SUFFIX, BackupName, parse_with_sidecar
@@ -66,10 +66,10 @@ class Owner:
         try:
             claim = json.loads(raw)
             return cls(*(str(claim[key]) for key in ("environment", "host", "storage_path")))
-        except (ValueError, KeyError, TypeError) as exc:
+        except (ValueError, KeyError, TypeError, RecursionError) as exc:
             raise StoreError(
                 f"{where} should say which host the backups there belong to, and cannot be read ({type(exc).__name__}: "
-                f"{exc}). Look at it; if nobody needs it, remove it, then run again."
+                f"{shortened(exc)}). Look at it; if nobody needs it, remove it, then run again."
             ) from exc
 
     def to_shell(self) -> str:

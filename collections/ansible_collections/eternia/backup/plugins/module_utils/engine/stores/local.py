@@ -22,8 +22,6 @@ from ..names import DRILLED_SUFFIX, MANIFEST_SUFFIX, SEEN_SUFFIX, SIDECAR_SUFFIX
 from .base import Copy, group
 
 _STAGING = ".staging"
-# A manifest of a database of 1 TiB has 4 MiB of part digests.
-_MANIFEST_BYTES = 64 << 20
 
 
 class LocalStore:
@@ -53,7 +51,7 @@ class LocalStore:
     def manifest(self, name: BackupName) -> Manifest:
         try:
             with self._opened(f"{name}{MANIFEST_SUFFIX}") as stream:
-                raw = stream.read(_MANIFEST_BYTES)
+                raw = stream.read(manifest.MOST_BYTES)
         except OSError as exc:
             where = self.location(f"{name}{MANIFEST_SUFFIX}")
             raise DamagedError(f"{where} cannot be read: {files.reason(exc)}. Look at the disk.") from exc
@@ -147,7 +145,7 @@ class LocalStore:
         try:
             with self._opened(f"{name}{SEEN_SUFFIX}") as stream:
                 return names.from_iso(json.loads(stream.read(1000))["unchanged_at"])
-        except (StoreError, OSError, ValueError, KeyError, TypeError):
+        except (StoreError, OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def mark_drilled(self, copy: Copy, mark: bytes, *, staging: Path) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from .. import digest, files, verify
 from ..errors import DamagedError, NameTakenError, NotFoundError, StoreError
 from ..files import Progress
-from ..manifest import Manifest, Transfer, from_json
+from ..manifest import MOST_BYTES, Manifest, Transfer, from_json
 from ..names import DRILLED_SUFFIX, MANIFEST_SUFFIX, SIDECAR_SUFFIXES, BackupName
 from ..parts import Part
 from . import s3_delta, s3_download, s3_lock, s3_open
@@ -213,7 +213,7 @@ class S3Store:
     def _get(self, name: str) -> bytes | None:
         try:
             with self._client.open(self._key(name)) as body:
-                return body.read()
+                return body.read(MOST_BYTES)
         except S3Error as exc:
             if exc.code != "NoSuchKey":
                 raise

@@ -35,7 +35,7 @@ class Claim:
 
     def checks(self, raw: bytes) -> bool:
         """Whether the store was seen to refuse wrong bytes, whoever the claim is of."""
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             claim = json.loads(raw)
             return isinstance(claim, dict) and claim.get(_CHECKS) is True
         return False

@@ -1,0 +1,143 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Look for a history or a document that breaks a promise: `make fuzz`. Ends with an error where it finds one.
+
+FUZZ_HISTORIES (100,000) and FUZZ_DISK (5,000) say how many histories, FUZZ_SECONDS (60) how long for each target,
+FUZZ_ONLY which of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from benchmarks import machine, report
+from benchmarks.report import Figure
+
+# Not `targets`, which loads the engine: only their names are needed, and `tests/test_fuzz.py` compares them.
+NAMES = (
+    *("names", "manifest", "config-yaml", "config-block", "journal", "record", "history", "hold", "claim", "seen"),
+)
+_ROOT = Path(__file__).resolve().parent.parent
+_RESULTS = _ROOT / "build" / "reliability" / "fuzz.json"
+_FOLDER = _ROOT / "build" / "fuzz"
+_WHERE = {"paper": "judged, and lived through run by run", "disk": "pruned on a real disk with real files"}
+
+
+class Found:
+    """What a worker came to: how much it did, in how many seconds, and what it found, if anything."""
+
+    def __init__(self, did: dict[str, int], seconds: float, finding: str) -> None:
+        self.did, self.seconds, self.finding = did, seconds, finding
+
+
+def main() -> None:
+    cores = len(os.sched_getaffinity(0))
+    only = os.environ.get("FUZZ_ONLY", "").split() or ["histories", *NAMES]
+    unknown = set(only) - {"histories", *NAMES}
+    if unknown:
+        sys.exit(f"FUZZ_ONLY names {', '.join(sorted(unknown))}; it must be some of: histories {' '.join(NAMES)}")
+    shutil.rmtree(_FOLDER, ignore_errors=True)
+    with ThreadPoolExecutor(cores) as pool:
+        figures = list(_figures(only, cores, pool))
+    findings = [row for figure in figures for row in figure.rows if row.met is False]
+    _RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    found = [{**asdict(figure), "at": at} for figure in figures]
+    _RESULTS.write_text(json.dumps({"at": at, "machine": machine.facts(_ROOT), "figures": found}, indent=2) + "\n")
+    print(f"\nWritten to {_RESULTS}")
+    if findings:
+        sys.exit(f"Found: {', '.join(row.label for row in findings)}. What exactly stands above and in {_FOLDER}.")
+
+
+def _figures(only: list[str], cores: int, pool: ThreadPoolExecutor) -> Iterator[Figure]:
+    if "histories" in only:
+        yield _shown(_histories(cores, pool))
+    if wanted := [name for name in NAMES if name in only]:
+        yield _shown(_targets(wanted, pool))
+
+
+def _shown(figure: Figure) -> Figure:
+    print(report.text({**asdict(figure), "at": ""}), flush=True)
+    return figure
+
+
+def _histories(cores: int, pool: ThreadPoolExecutor) -> Figure:
+    figure = Figure(
+        "Random histories of retention",
+        "hypothesis: gaps, nights when clocks change, leap days, one second twice, the future and ancient times, "
+        "clocks that jump, legacy and foreign names, failed runs, holds, pins, drills. Keep and remove are all; "
+        "promise 4 holds; what stayed stays; the order of a listing does not matter. On the disk, check mode is the "
+        "run, a second run removes nothing, and nothing at all goes behind a failed run or under a hold.",
+    )
+    first = int(os.environ.get("FUZZ_SEED", random.randrange(1 << 30)))
+    for where, variable, count in (("paper", "FUZZ_HISTORIES", 100_000), ("disk", "FUZZ_DISK", 5_000)):
+        count = int(os.environ.get(variable, count))
+        work = partial(_history_worker, where, -(-count // cores))
+        found = list(pool.map(work, (first + 1000 * worker for worker in range(cores))))
+        did = {key: sum(one.did.get(key, 0) for one in found) for key in ("histories", "runs", "different")}
+        _add(figure, f"histories {_WHERE[where]}", did, "histories", found)
+    return figure
+
+
+def _history_worker(where: str, count: int, seed: int) -> Found:
+    def did(out: str, _err: str) -> dict[str, int]:
+        return json.loads(out) if out.strip() else {}
+
+    return _run(["fuzz.histories", where, str(count), str(seed)], did)
+
+
+def _targets(wanted: list[str], pool: ThreadPoolExecutor) -> Figure:
+    seconds = int(os.environ.get("FUZZ_SECONDS", "60"))
+    figure = Figure(
+        "Fuzzed documents",
+        f"{_how()}, {seconds} s each, from what the engine writes itself. Whatever is read is refused with the "
+        "engine's own error and a message that fits a terminal, or is right: nothing else is raised, nothing goes on "
+        "for ever.",
+    )
+    found = pool.map(lambda name: _run(["fuzz.worker", name, str(seconds), str(_FOLDER / name)], _executions), wanted)
+    for name, one in zip(wanted, found):
+        _add(figure, name, one.did, "executions", [one])
+    return figure
+
+
+def _how() -> str:
+    done = subprocess.run([sys.executable, "-c", "import atheris"], capture_output=True, check=False)
+    return "atheris, by coverage" if done.returncode == 0 else "bent at random (atheris has no wheel for this Python)"
+
+
+def _executions(_out: str, err: str) -> dict[str, int]:
+    match = re.search(r"stat::number_of_executed_units: (\d+)", err)
+    return {"executions": int(match[1]) if match else 0}
+
+
+def _run(arguments: list[str], did: Callable[[str, str], dict[str, int]]) -> Found:
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, check=False)
+    finding = f"{done.stdout}{done.stderr}"[-6000:] if done.returncode else ""
+    return Found(did(done.stdout, done.stderr), time.monotonic() - began, finding)
+
+
+def _add(figure: Figure, label: str, did: dict[str, int], what: str, found: list[Found]) -> None:
+    findings = [one.finding for one in found if one.finding]
+    done = ", ".join(f"{count:,} {key}" for key, count in did.items())
+    figure.add(f"{label}", f"{done}; {len(findings)} findings", "0 findings", met=not findings and bool(did.get(what)))
+    figure.raw[label] = {**did, "seconds": round(max(one.seconds for one in found), 1), "findings": len(findings)}
+    for finding in findings:
+        print(finding, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Let everything go on at once for a long time, and compare every backup row by row: `make soak`.
+
+SOAK_SECONDS says how long (7200), SOAK_DIR where the databases lie (build/soak). Ends with an error where a promise was
+broken.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks import machine, report
+from benchmarks.report import Figure
+
+from .scene import AT_ONCE, WRITERS, Results, Scene
+
+SCENES = tuple((mode, rate) for rate in (100, 1000) for mode in ("wal", "delete"))
+_MODES = {"wal": "WAL", "delete": "rollback"}
+# How many backups in a row a soak that is long enough has to take, and from how many seconds on it is.
+LEAST, _LONG = 200, 1800
+_ROOT = Path(__file__).resolve().parent.parent
+_RESULTS = _ROOT / "build" / "reliability" / "soak.json"
+
+
+def main() -> None:
+    seconds = float(os.environ.get("SOAK_SECONDS", "7200"))
+    place = Path(os.environ.get("SOAK_DIR", _ROOT / "build" / "soak"))
+    facts, found = None, []
+    for mode, rate in SCENES:
+        folder = place / f"{mode}-{rate}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        facts = facts or machine.facts(place)
+        print(f"{_MODES[mode]} mode, {rate} transactions a second ...", flush=True)
+        try:
+            found.append(Scene(folder, mode, rate, seconds / len(SCENES)).play())
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    figures = [{**asdict(one), "at": at} for one in (summed(found, seconds), *map(figure, found))]
+    _RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    _RESULTS.write_text(json.dumps({"at": at, "machine": facts, "figures": figures}, indent=2) + "\n")
+    for one in figures:
+        print(report.text(one))
+    print(f"\nWritten to {_RESULTS}")
+    violations = [violation for results in found for violation in results.violations]
+    if violations:
+        sys.exit(f"{len(violations)} promises were broken, the first: {violations[0]}")
+
+
+def summed(found: list[Results], seconds: float) -> Figure:
+    """All scenes together."""
+    made = Figure(
+        f"Soak, {seconds / 60:.0f} minutes",
+        f"{WRITERS} processes commit to one database while backups are taken one after the other, {min(AT_ONCE)} to "
+        f"{max(AT_ONCE)} of them begun at the same moment, with prune and restore beside them, each a process of its "
+        "own. Every backup is restored and compared row by row: each writer counts, so a row that is missing shows, "
+        "and how far it counted has to lie between what was committed when the backup began and what was begun when it "
+        "ended. The writers' `synchronous` is OFF: in rollback mode no disk syncs a thousand times a second.",
+    )
+    taken, compared = sum(one.taken for one in found), [one for results in found for one in results.compared]
+    lost, extra = sum(one.lost for one in compared), sum(one.extra for one in compared)
+    violations = sum(len(one.violations) for one in found)
+    is_long = seconds >= _LONG
+    made.add("backups in a row", f"{taken:,}", f"≥ {LEAST}" if is_long else "", taken >= LEAST if is_long else None)
+    made.add("restored and compared", f"{len(compared):,}", "all", met=len(compared) == taken)
+    made.add("rows compared", f"{sum(one.rows for one in compared):,}")
+    made.add("rows lost, rows too many", f"{lost}, {extra}", "0, 0", met=not lost and not extra)
+    made.add("broken promises", str(violations), "0", met=not violations)
+    made.raw = {"seconds": seconds, "violations": [one for results in found for one in results.violations]}
+    return made
+
+
+def figure(results: Results) -> Figure:
+    """One scene."""
+    made = Figure(f"Soak in {_MODES[results.mode]} mode, {results.rate:,} transactions a second", "")
+    made.add("backups, restores", f"{results.taken:,}, {len(results.restores):,}")
+    made.add("transactions a second, achieved", f"{results.achieved:,.0f} of {results.rate:,}")
+    longest, usual = results.longest_wait * 1000, results.p99_wait * 1000
+    made.add("a writer's wait, longest and 99 of 100", f"{longest:,.0f} ms, {usual:,.1f} ms")
+    half, most = _at(results.seconds, 0.5), _at(results.seconds, 0.99)
+    made.add("seconds of a backup, half and 99 of 100", f"{half:.2f}, {most:.2f}")
+    made.add("runs that the lock refused", f"{results.refused:,}")
+    made.add("restores that waited for it", f"{results.refused_restores:,} times")
+    made.add("prunes alone, copies removed behind runs", f"{results.prunes:,}, {results.removed:,}")
+    made.raw = {**asdict(results), "compared": len(results.compared)}
+    return made
+
+
+def _at(found: list[float], share: float) -> float:
+    return sorted(found)[min(len(found) - 1, int(len(found) * share))] if found else 0.0
+
+
+if __name__ == "__main__":
+    main()
