@@ -8,16 +8,41 @@ from __future__ import annotations
 import contextlib
 import getpass
 import json
+import os
 import re
 import shlex
+import socket
 import sqlite3
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
 from agent import Agents, changed, version
+from development import CHECKOUT, is_open
 from scheduled import PLAYBOOK, Hosts, files, on_this_machine, places
+
+
+@contextlib.contextmanager
+def rclone(directory: Path, keys: tuple[str, str]) -> Iterator[str]:
+    """The endpoint of rclone's S3 server, which overwrites what it was asked not to; its bucket is `backups`."""
+    (directory / "s3/backups").mkdir(parents=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    program = Path(sys.executable).with_name("rclone")
+    command = [program, "serve", "s3", "--addr", address, "--auth-key", ",".join(keys), directory / "s3"]
+    environment = {"HOME": str(directory), "PATH": os.environ["PATH"], "RCLONE_CONFIG": os.devnull}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+        try:
+            while process.poll() is None and not is_open(int(address.rpartition(":")[2])):
+                time.sleep(0.02)
+            yield f"http://{address}"
+        finally:
+            process.kill()
 
 
 def looking_at_nfs(home: Path) -> str:
@@ -123,3 +148,33 @@ def test_one_playbook_is_all_it_takes(tmp_path: Path) -> None:
     assert not list((home / "cron.d").iterdir())
     assert not (home / "opt").exists()
     assert not (home / "bin/eternia-backup").exists()
+
+
+def test_what_a_store_cannot_guarantee_is_said_at_set_up(tmp_path: Path) -> None:
+    """By the real command, whether the store answers or not; nothing fails and nothing counts as changed."""
+    agents = Agents(tmp_path)
+    role = {"name": "eternia.backup.agent", "tasks_from": "check_store.yml"}
+    play = {"hosts": "all", "gather_facts": False, "tasks": [{"ansible.builtin.include_role": role}]}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
+    command, config, credentials = (tmp_path / name for name in ("command", "config.yml", "credentials"))
+    engine = "ansible_collections.eternia.backup.plugins.module_utils.engine.cli"
+    call = f'PYTHONPATH={CHECKOUT}/collections exec {sys.executable} -m {engine} --config {config} "$@"'
+    command.write_text(f"#!/bin/sh\n{call}\n")
+    command.chmod(0o755)
+    credentials.write_text("[default]\naws_access_key_id = somebody\naws_secret_access_key = NOBODYS-BUSINESS\n")
+    agents.add("store", agent_command=str(command), agent_user=getpass.getuser())
+    with rclone(tmp_path, ("somebody", "NOBODYS-BUSINESS")) as endpoint:
+        cloud = {"enabled": True, "bucket": "backups", "endpoint_url": endpoint, "credentials_file": str(credentials)}
+        fields = {
+            "environment": "staging",
+            "host": "web1",
+            "base_dir": str(tmp_path),
+            "backup": {"cloud_backup": cloud},
+        }
+        config.write_text(yaml.safe_dump(fields))
+        said = agents.succeed("store")
+        assert f"NOT KEPT: s3://backups/staging at {endpoint}: create-only, checksums" in " ".join(said.split())
+    again = agents.succeed("store")
+    assert f"no whole answer from {endpoint}" in " ".join(again.split())
+    assert (changed(said), changed(again)) == (0, 0)
+    assert "NOBODYS-BUSINESS" not in said + again

@@ -198,9 +198,27 @@ def test_a_lock_that_cannot_be_made_longer_is_a_warning(config, monkeypatch, obj
     monkeypatch.setattr(S3Store, "lock", denied)
     taken = run(config, NOW + DAY + HOUR)
     (warning,) = taken.warnings
-    assert warning.startswith("Backups in S3 that are kept could not be locked for longer, and their lock may end. ")
+    assert warning.startswith("1 backup to be kept in S3 could not be locked for longer: a lock may end. ")
     assert "Allow s3:PutObjectRetention there" in warning
     assert taken.record.result == "succeeded"
+
+
+def test_one_that_cannot_be_locked_keeps_no_other_from_it(config, locks, monkeypatch):
+    config = replace(config, policy=replace(config.policy, keep_last=9))
+    first, second = run(config, NOW), run(config, NOW + HOUR)
+    real = S3Store.lock
+
+    def denied(store, name, until):
+        if name == second.name:
+            raise store._client.refusal("put_object_retention", str(name), "AccessDenied", "No.")
+        real(store, name, until)
+
+    monkeypatch.setattr(S3Store, "lock", denied)
+    moment = NOW + DAY + 2 * HOUR
+    (warning,) = run(config, moment).warnings
+    assert warning.startswith("1 backup to be kept in S3 could not be locked")
+    ends = {name: locks(config)[str(name)][1] for name in (first.name, second.name)}
+    assert ends == {first.name: moment + DAYS * DAY, second.name: NOW + HOUR + DAYS * DAY}
 
 
 def test_a_harder_lock_stays_as_it_is(config, locks):

@@ -16,11 +16,12 @@ from pathlib import Path
 
 from . import files, log, names
 from .config import Config
-from .errors import ConfigError, StoreError
+from .errors import ConfigError
 from .names import BackupName
 from .retention import apply_policy
 from .stores.base import Copy
 from .stores.s3 import S3Store
+from .stores.s3_client import S3Error
 from .units import counted
 
 NAME = "locks.json"
@@ -52,16 +53,23 @@ def renew(
     copies = [copy for copy in remote.copies() if copy.verified]
     known = read(config.storage_path)
     found = {copy.name: known[copy.name] for copy in copies if copy.name in known}
-    locked = 0
-    try:
-        for copy in _kept(config, copies, pinned, now):
+    locked, failures = 0, []
+    for copy in _kept(config, copies, pinned, now):
+        try:
             end = found.get(copy.name) or remote.locked_until(copy.name)
             if end is None or end < now + margin(config):
                 remote.lock(copy.name, until)
                 end, locked = until, locked + 1
+        except S3Error as exc:
+            failures.append(exc)
+            if not exc.code:
+                # Nobody answers: the others will fare no better.
+                break
+        else:
             found[copy.name] = end
-    except StoreError as exc:
-        warn(f"Backups in S3 that are kept could not be locked for longer, and their lock may end. {exc}")
+    if failures:
+        what = counted(len(failures), "backup")
+        warn(f"{what} to be kept in S3 could not be locked for longer: a lock may end. {failures[0]}")
     if locked:
         log.info(f"{remote.location('')}: {counted(locked, 'backup')} locked until {names.iso(until)}")
     if found != known:

@@ -8,10 +8,16 @@ from __future__ import annotations
 import json
 import random
 import re
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from ansible_collections.eternia.backup.plugins.module_utils.engine import digest
-from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import DamagedError, NameTakenError
+from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import (
+    DamagedError,
+    NameTakenError,
+    StoreError,
+)
 from ansible_collections.eternia.backup.plugins.module_utils.engine.manifest import Manifest, Verified
 from ansible_collections.eternia.backup.plugins.module_utils.engine.names import iso, parse
 from ansible_collections.eternia.backup.plugins.module_utils.engine.promises import KEPT, NOT_KEPT, UNKNOWN
@@ -22,6 +28,7 @@ from ansible_collections.eternia.backup.tests.unit.command_line import Host
 MIB = 1024 * 1024
 PART = 16 * MIB
 FIRST, SECOND = parse("eternia_backup_20261122_220000.db"), parse("eternia_backup_20261122_230000.db")
+WEB1 = Owner("staging", "web1", "/backups")
 # Whole, and in parts.
 SMALL, LARGE = 100_000, PART + 12_345
 
@@ -41,7 +48,7 @@ def some(size, seed=0):
 @pytest.fixture
 def store(backend):
     found = S3Store(backend.settings)
-    found.claim(Owner("staging", "web1", "/backups"))
+    found.claim(WEB1)
     return found
 
 
@@ -84,9 +91,9 @@ def test_the_manifest_comes_last(tmp_path, backend, store):
     seen = []
     real = store._put_manifest
 
-    def look(final):
+    def look(*arguments):
         seen.append((names_there(backend), only(store).verified))
-        real(final)
+        real(*arguments)
 
     store._put_manifest = look
     store.put(path, manifest)
@@ -128,6 +135,20 @@ def test_of_a_second_backup_what_changed_travels_or_all_of_it(tmp_path, backend,
         # It says that it copies, and what comes of it is not what was wanted: all is sent once more.
         assert (transfer.bytes_sent, transfer.bytes_copied) == (LARGE + LARGE - PART, 0)
     assert lies_there(backend, SECOND) == bytes(before)
+
+
+def test_what_is_to_be_locked_is_locked_or_not_sent(tmp_path, backend):
+    store = S3Store(replace(backend.settings, object_lock_days=2))
+    path, manifest = backup(tmp_path, FIRST, some(SMALL))
+    until = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(days=2)
+    if backend.keeps("object lock") and "object lock" not in backend.unknown:
+        store.claim(WEB1)
+        store.put(path, manifest, lock_until=until)
+        assert store.locked_until(FIRST) == until
+    else:
+        with pytest.raises(StoreError, match=r"has no Object Lock, and cloud_backup\.object_lock_days is 2"):
+            store.claim(WEB1)
+        assert names_there(backend) == set()
 
 
 def test_what_is_removed_is_gone_and_the_rest_stays(tmp_path, backend, store):
