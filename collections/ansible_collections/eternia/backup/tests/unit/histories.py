@@ -307,7 +307,7 @@ def _lay(host: Host, config: Config) -> None:
         (storage / name).write_bytes(_content(*ours) if ours else b"mine")
     whole = [name for name in listing if parse(name) and f"{name}{MANIFEST_SUFFIX}" in listing]
     if whole:
-        newest = storage / max(whole, key=lambda name: parse(name))
+        newest = storage / max(whole, key=parse)
         if host.damage == "data":
             newest.write_bytes(b"x" * newest.stat().st_size)
         elif host.damage == "truncated":

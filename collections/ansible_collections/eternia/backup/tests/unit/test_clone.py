@@ -11,21 +11,20 @@ from contextlib import closing
 import pytest
 from ansible_collections.eternia.backup.plugins.module_utils.engine import files, snapshot, sqlite
 from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import DamagedError, StoreError
+from ansible_collections.eternia.backup.tests.unit import test_snapshot as anywhere
 from ansible_collections.eternia.backup.tests.unit.builders import add_rows, connect, database, query
 from ansible_collections.eternia.backup.tests.unit.filesystems import mounted
+from ansible_collections.eternia.backup.tests.unit.test_snapshot import as_checkpointed, assert_whole, take
 
 # Those of the snapshot's own tests that hold on to where the bytes come from, once more on such a filesystem.
-from ansible_collections.eternia.backup.tests.unit.test_snapshot import (  # noqa: F401  pytest finds them by name
-    as_checkpointed,
-    assert_whole,
-    take,
-    test_a_vacuum_that_truncates_the_file_below_the_log,
-    test_at_rest_the_copy_is_the_file,
-    test_page_sizes_with_committed_rows_in_the_log,
-    test_snapshots_under_two_writers_are_consistent,
-    test_snapshots_under_writers_while_the_log_begins_again_and_again,
-    test_whatever_state_the_log_is_in,
+test_a_vacuum_that_truncates_the_file_below_the_log = anywhere.test_a_vacuum_that_truncates_the_file_below_the_log
+test_at_rest_the_copy_is_the_file = anywhere.test_at_rest_the_copy_is_the_file
+test_page_sizes_with_committed_rows_in_the_log = anywhere.test_page_sizes_with_committed_rows_in_the_log
+test_snapshots_under_two_writers_are_consistent = anywhere.test_snapshots_under_two_writers_are_consistent
+test_snapshots_under_writers_while_the_log_begins_again_and_again = (
+    anywhere.test_snapshots_under_writers_while_the_log_begins_again_and_again
 )
+test_whatever_state_the_log_is_in = anywhere.test_whatever_state_the_log_is_in
 
 
 @pytest.fixture(scope="module", params=["xfs", "btrfs"])

@@ -22,23 +22,23 @@ _TYPED = "-"
 
 def given(args: argparse.Namespace) -> Identity | None:
     """What `--identity` names, or what is typed. Raises ConfigError, StoreError."""
-    if args.identity is None:
-        return None
-    if args.identity == _TYPED:
-        return encryption.identity_in(_asked("Secret key (it is not shown): ").encode(), "What was typed")
-    return encryption.identity_of(Path(args.identity), _asked)
+    return None if args.identity is None else _named(args.identity)
 
 
 def check_key(config: Config, args: argparse.Namespace) -> ExitCode:
     """Whether a key opens the newest encrypted backup of every store."""
-    identity = given(args)
-    assert identity is not None
-    found = key_check.run(config, identity)
+    found = key_check.run(config, _named(args.identity))
     for one in found:
         say(f"{'OPENS' if one.problem is None else 'DOES NOT OPEN'}   {one.location}")
         if one.problem is not None:
             say(f"  {one.problem}")
     return ExitCode.DONE if all(one.problem is None for one in found) else ExitCode.FAILED
+
+
+def _named(name: str) -> Identity:
+    if name == _TYPED:
+        return encryption.identity_in(_asked("Secret key (it is not shown): ").encode(), "What was typed")
+    return encryption.identity_of(Path(name), _asked)
 
 
 def _asked(prompt: str) -> str:

@@ -47,8 +47,8 @@ def prove_and_encode(config: Config, name: BackupName, plain: Path, *, algorithm
     with timed(proof.seconds, "encrypt"):
         target, expected = plain.with_name(str(name)), proof.stored.digest
         stored = encryption.encrypt(encoded, target, config.recipients, expected, for_s3=for_s3, encoding=name.encoding)
-    for path in {plain, encoded}:
-        path.unlink()
+    encoded.unlink()
+    plain.unlink(missing_ok=True)
     return replace(proof, stored=stored)
 
 
@@ -59,11 +59,7 @@ def require(name: BackupName, where: str, identity: Identity | None) -> None:
     if encryption.SUFFIX not in name.encoding:
         return
     if identity is None:
-        by_hand = " | ".join(_BY_HAND[step] for step in reversed(name.encoding))
-        raise StoreError(
-            f"{where} is encrypted, and no identity was given that opens it. Give the secret key of one of its "
-            f"recipients: --identity FILE, or -e identity_file=FILE of the playbooks; by hand, {by_hand}."
-        )
+        raise _no_identity(name, where)
     encryption.require()
 
 
@@ -73,8 +69,8 @@ def decode(stored: Path, plain: Path, name: BackupName, manifest: Manifest | Non
     Raises DamagedError, StoreError, OSError.
     """
     if encryption.SUFFIX in name.encoding:
-        require(name, str(stored), identity)
-        assert identity is not None
+        if identity is None:
+            raise _no_identity(name, str(stored))
         is_plain = name.encoding == (encryption.SUFFIX,)
         opened = plain if is_plain else stored.with_suffix("")
         try:
@@ -115,3 +111,11 @@ def content_of(stream: Any, name: BackupName, identity: Identity, algorithm: str
         take = compression.Unpacker(count).take
     identity.decrypt_into(encryption.Sink(take), stream)
     return Digest(algorithm, hasher.hexdigest()), size
+
+
+def _no_identity(name: BackupName, where: str) -> StoreError:
+    by_hand = " | ".join(_BY_HAND[step] for step in reversed(name.encoding))
+    return StoreError(
+        f"{where} is encrypted, and no identity was given that opens it. Give the secret key of one of its recipients: "
+        f"--identity FILE, or -e identity_file=FILE of the playbooks; by hand, {by_hand}."
+    )
