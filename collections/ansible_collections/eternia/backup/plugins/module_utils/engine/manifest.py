@@ -162,7 +162,7 @@ def from_json(raw: bytes, *, name: BackupName, where: str) -> Manifest:
             f"{where} is not a manifest ({type(exc).__name__}: {shortened(exc)}). The backup beside it counts as "
             "damaged: choose another, or remove the manifest to treat it as legacy."
         ) from exc
-    if isinstance(found_format, bool) or found_format != FORMAT:
+    if not isinstance(found_format, int) or isinstance(found_format, bool) or found_format != FORMAT:
         raise DamagedError(
             f"{where} has manifest format {quoted(found_format)}; this version ({VERSION}) reads format {FORMAT}. "
             "Use the version of eternia.backup that wrote it, or a later one."
