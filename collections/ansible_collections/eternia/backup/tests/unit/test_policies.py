@@ -254,9 +254,9 @@ def everything(thief, bucket, found):
                 "delete many",
                 lambda o=object_: deleted(thief.delete_objects(**where, Delete={"Objects": [o]})),
             )
+        yield "put, create-only", lambda it=it: thief.put_object(**it, Body=b"spoilt", IfNoneMatch="*")
         yield "put", lambda it=it: thief.put_object(**it, Body=b"spoilt")
         yield "put nothing", lambda it=it: thief.put_object(**it, Body=b"")
-        yield "put, create-only", lambda it=it: thief.put_object(**it, Body=b"spoilt", IfNoneMatch="*")
         yield "copy over it", lambda it=it, k=key: thief.copy_object(**it, CopySource={**where, "Key": other(found, k)})
         yield "upload by parts", lambda it=it: by_parts(thief, it)
         yield "upload by parts, create-only", lambda it=it: by_parts(thief, it, IfNoneMatch="*")

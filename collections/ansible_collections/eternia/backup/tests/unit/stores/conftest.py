@@ -115,6 +115,8 @@ def backend(
     """Each kind of store in turn, with a prefix that nobody used before."""
     name, lacks = request.param, frozenset(NOT_KEPT[request.param])
     if name == "moto":
+        if sys.version_info < (3, 10):
+            pytest.skip("the last moto for this Python gives objects that came by parts a wrong checksum")
         client = request.getfixturevalue("moto")
         settings = S3Settings(bucket="backups", prefix=next(prefixes), region="us-east-1")
         settings = replace(settings, credentials_file=credentials_file(KEYS))
