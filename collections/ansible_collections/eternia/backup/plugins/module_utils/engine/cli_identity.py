@@ -25,7 +25,9 @@ def given(args: argparse.Namespace) -> Identity | None:
     if args.identity is None:
         return None
     if args.identity == _TYPED:
-        return encryption.identity_in(_asked("Secret key (it is not shown): ").encode(), "What was typed")
+        return encryption.identity_in(
+            _asked("Secret key (it is not shown): ").encode("utf-8", "surrogateescape"), "What was typed"
+        )
     return encryption.identity_of(Path(args.identity), _asked)
 
 
