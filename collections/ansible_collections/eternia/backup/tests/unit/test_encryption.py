@@ -201,6 +201,18 @@ def test_without_its_key_nothing_is_touched(tmp_path, key, identity, words, act)
     assert not (found.storage_path / "safety").exists()
 
 
+def test_a_plan_says_that_the_key_is_missing_where_no_manifest_is_there_too(tmp_path, key):
+    found = host(tmp_path, key)
+    path = taken(found)
+    path.with_name(f"{path.name}.manifest.json").unlink()
+    lose(found)
+    for act in (restore.plan, restore.run):
+        with pytest.raises(StoreError, match="no identity was given"):
+            act(found, restore.Request(path.name, allow_unverified=True), clock=clock(1))
+    restore.run(found, restore.Request(path.name, allow_unverified=True, identity=key.identity), clock=clock(1))
+    assert query(found.database_path, ROWS) == [(500,)]
+
+
 def test_a_plan_says_that_the_key_is_missing(tmp_path, key):
     found = host(tmp_path, key)
     taken(found)
