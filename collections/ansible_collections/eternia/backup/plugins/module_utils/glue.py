@@ -58,7 +58,7 @@ def identity(module: AnsibleModule) -> Identity | None:
         return encryption.identity_of(Path(module.params["identity_file"]))
     if module.params["identity"] is None:
         return None
-    return encryption.identity_in(module.params["identity"].encode(), "The option identity")
+    return encryption.identity_in(module.params["identity"].encode("utf-8", "surrogateescape"), "The option identity")
 
 
 def exit_if_disabled(module: AnsibleModule, settings: config.Config) -> None:

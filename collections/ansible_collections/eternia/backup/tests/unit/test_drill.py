@@ -776,14 +776,14 @@ def test_while_a_drill_goes_on_the_last_one_is_the_one_before(config, monkeypatc
 def test_a_drill_that_ends_while_somebody_looks_is_seen(config, monkeypatch):
     run(config)
     history.begin(config.storage_path)
-    read_bytes = Path.read_bytes
+    read_small = files.read_small
 
     def read_when_it_has_ended(path):
         if path.name == "drills.begun.json":
             path.rename(config.storage_path / "drills.json")
-        return read_bytes(path)
+        return read_small(path)
 
-    monkeypatch.setattr(Path, "read_bytes", read_when_it_has_ended)
+    monkeypatch.setattr(files, "read_small", read_when_it_has_ended)
     assert history.last(config.storage_path) == history.Last(iso(NOW), succeeded=True)
 
 

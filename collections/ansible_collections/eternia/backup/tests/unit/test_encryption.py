@@ -19,6 +19,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine import (
     backup,
     cli_identity,
     config,
+    digest,
     download,
     drill,
     encoding,
@@ -200,6 +201,18 @@ def test_without_its_key_nothing_is_touched(tmp_path, key, identity, words, act)
     assert not (found.storage_path / "safety").exists()
 
 
+def test_a_plan_says_that_the_key_is_missing_where_no_manifest_is_there_too(tmp_path, key):
+    found = host(tmp_path, key)
+    path = taken(found)
+    path.with_name(f"{path.name}.manifest.json").unlink()
+    lose(found)
+    for act in (restore.plan, restore.run):
+        with pytest.raises(StoreError, match="no identity was given"):
+            act(found, restore.Request(path.name, allow_unverified=True), clock=clock(1))
+    restore.run(found, restore.Request(path.name, allow_unverified=True, identity=key.identity), clock=clock(1))
+    assert query(found.database_path, ROWS) == [(500,)]
+
+
 def test_a_plan_says_that_the_key_is_missing(tmp_path, key):
     found = host(tmp_path, key)
     taken(found)
@@ -347,6 +360,43 @@ def test_a_full_disk_while_it_is_encrypted(tmp_path, key, monkeypatch):
     assert not list(found.storage_path.glob("*.age"))
 
 
+def test_a_disk_that_is_full_at_the_last_bytes_is_said_to_be_full(tmp_path, key, monkeypatch):
+    """Of what is written last, pyrage loses the error."""
+    (tmp_path / "plain").write_bytes(b"x" * 1000)
+    expected = digest.of_whole(tmp_path / "plain", "sha256").digest
+
+    def full(*_arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "write_at", full)
+    with pytest.raises(OSError, match="No space left"):
+        encryption.encrypt(
+            tmp_path / "plain", tmp_path / "out", [key.public], expected, for_s3=False, encoding=("age",)
+        )
+
+
+def test_what_lies_there_for_all_to_read_is_not_taken_for_unchanged(tmp_path, key):
+    found = host(tmp_path, key)
+    plain = replace(found, recipients=())
+    backup.run(plain, clock=clock())
+    assert not backup.plan(found, clock=clock(1), skip_unchanged=True).unchanged
+    first = backup.run(found, clock=clock(1), skip_unchanged=True)
+    assert first.name.is_encrypted
+    assert backup.run(found, clock=clock(2), skip_unchanged=True).name == first.name
+    assert not backup.run(plain, clock=clock(3), skip_unchanged=True).unchanged
+
+
+def test_a_drill_without_a_key_draws_nothing_that_only_a_key_opens(tmp_path, key):
+    found = host(tmp_path, key)
+    plain = replace(found, recipients=())
+    taken(plain)
+    for hours in (1, 2, 3):
+        taken(found, hours)
+    taken(plain, 4)
+    drilled = {one.name for one in drill.run(plain, clock=clock(5)).drilled}
+    assert drilled == {"eternia_backup_20261122_160000.db", "eternia_backup_20261122_120000.db"}
+
+
 def test_what_does_not_come_back_is_no_backup(tmp_path, key, monkeypatch):
     """As where the memory of the host is bad: it is opened once, with a key that nobody keeps."""
     found = host(tmp_path, key)
@@ -390,6 +440,17 @@ def test_a_public_key_with_a_slip_of_the_keyboard(tmp_path, key):
     database(found.database_path)
     with pytest.raises(EngineError, match=rf"recipients has '{wrong}', which is no public key.*age-keygen -y"):
         backup.run(found, clock=clock())
+
+
+def test_a_secret_in_the_place_of_a_key_is_not_shown(tmp_path, key):
+    for block in (
+        {"encryption": {key.secret: None}},
+        {key.secret: None},
+        {"encryption": {"recipients": {key.secret: 1}}},
+    ):
+        with pytest.raises(ConfigError) as raised:
+            configuration(tmp_path, **block)
+        assert key.secret[20:] not in str(raised.value)
 
 
 def test_a_secret_key_in_the_inventory_is_refused_and_not_shown(tmp_path, key):
@@ -443,6 +504,30 @@ def test_a_passphrase_is_asked_for(tmp_path, key):
         encryption.identity_of(locked, lambda _prompt: "wrong")
     with pytest.raises(ConfigError, match="protected by a passphrase, and nobody is there to be asked"):
         encryption.identity_of(locked)
+
+
+def test_a_file_that_is_locked_in_letters_is_known_too(tmp_path):
+    """As `age -p -a` makes it. To open one takes seconds, on purpose, and is the library's part."""
+    asked = []
+    locked = tmp_path / "locked.age"
+    locked.write_text("-----BEGIN AGE ENCRYPTED FILE-----\nYWdl\n-----END AGE ENCRYPTED FILE-----\n")
+    with pytest.raises(ConfigError, match="protected by a passphrase"):
+        encryption.identity_of(locked)
+    with pytest.raises(ConfigError, match="could not be opened"):
+        encryption.identity_of(locked, lambda prompt: asked.append(prompt) or "words")
+    assert asked == [f"Passphrase of {locked}: "]
+
+
+def test_a_newest_one_that_is_not_encrypted_is_said(tmp_path, key):
+    found = host(tmp_path, key)
+    taken(found)
+    plain = replace(found, recipients=())
+    newest = taken(plain, 1)
+    assert [(one.location, "not encrypted" in one.problem) for one in key_check.run(found, key.identity)[:1]] == [
+        (str(newest), True)
+    ]
+    # Who switched it off asks for the old ones.
+    assert [one.problem for one in key_check.run(plain, key.identity)] == [None]
 
 
 def test_a_key_without_a_backup(tmp_path, key):

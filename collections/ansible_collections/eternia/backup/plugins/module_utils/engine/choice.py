@@ -48,7 +48,7 @@ def first_whole(config: Config, request: Request, found: Selection, outcome: Out
 
 def prove_in_store(chosen: Chosen, outcome: Outcome) -> Chosen:
     """Prove a copy where it lies, as far as its store can, the next one where it is damaged; that one comes first."""
-    if chosen.candidate.raw is not None or chosen.manifest is None:
+    if chosen.candidate.raw is not None:
         return chosen
     trouble: list[EngineError] = []
     for place, (store, copy, _manifest) in enumerate(chosen.copies):

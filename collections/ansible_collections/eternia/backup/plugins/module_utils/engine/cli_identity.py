@@ -37,7 +37,8 @@ def check_key(config: Config, args: argparse.Namespace) -> ExitCode:
 
 def _named(name: str) -> Identity:
     if name == _TYPED:
-        return encryption.identity_in(_asked("Secret key (it is not shown): ").encode(), "What was typed")
+        typed = _asked("Secret key (it is not shown): ")
+        return encryption.identity_in(typed.encode("utf-8", "surrogateescape"), "What was typed")
     return encryption.identity_of(Path(name), _asked)
 
 

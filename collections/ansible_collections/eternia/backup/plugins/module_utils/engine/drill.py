@@ -160,7 +160,7 @@ class _Attempt:
         self._outcome = Outcome(names.iso(clock.now()))
         self._earlier = self._history()
         drawn = random.Random(f"{config.host} {self._earlier[-1:]}")
-        self._lot = Lot(config, clock.now(), choose or drawn.choice)
+        self._lot = Lot(config, clock.now(), choose or drawn.choice, opens=identity is not None)
         # The same: a store may fail to be listed later, too.
         self._outcome.undrilled = self._lot.unlisted
 

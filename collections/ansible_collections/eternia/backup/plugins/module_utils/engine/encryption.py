@@ -26,7 +26,8 @@ SUFFIX = "age"
 
 _X25519 = re.compile(r"AGE-SECRET-KEY-1[02-9AC-HJ-NP-Z]{58}")
 _OPENSSH = b"-----BEGIN OPENSSH PRIVATE KEY-----"
-_AGE = b"age-encryption.org/v1"
+# What `age -p` makes of a key, and `age -p -a`.
+_LOCKED = (b"age-encryption.org/v1", b"-----BEGIN AGE ENCRYPTED FILE-----")
 # No key is longer, and what is read by mistake may be a database.
 _MOST_IDENTITY_BYTES = 64 << 10
 
@@ -167,7 +168,7 @@ def identity_in(raw: bytes, where: str, ask: Ask | None = None) -> Identity:
     """The keys in what was read or typed. Raises as `identity_of`."""
     library = require()
     try:
-        if raw.startswith(_AGE):
+        if raw.startswith(_LOCKED):
             if ask is None:
                 raise ConfigError(
                     f"{where} is protected by a passphrase, and nobody is there to be asked. Run it at a terminal, or "
@@ -233,6 +234,9 @@ def _run(target: Sink, work: Callable[[], None], failure: type[Exception]) -> No
         if target.failure is not None:
             raise target.failure from exc
         raise
+    if target.failure is not None:
+        # pyrage 1.4.0 says nothing of the last bytes that could not be written.
+        raise target.failure
 
 
 def _not_back(plain: Path) -> DamagedError:

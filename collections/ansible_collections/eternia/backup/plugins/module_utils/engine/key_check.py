@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import catalog, encoding, encryption, verify
+from . import catalog, encoding, verify
 from .config import Config
 from .encryption import Identity, OtherKeyError
 from .errors import DamagedError, EngineError, NotFoundError, StoreError
@@ -25,15 +25,19 @@ class Found:
 def run(config: Config, identity: Identity) -> list[Found]:
     """Open the newest encrypted backup of every store, all of it, and compare what comes out with its manifest.
 
-    Nothing is written. Raises NotFoundError where there is none in any store.
+    Where backups are to be encrypted, a newest one that is not is a problem, too. Nothing is written. Raises
+    NotFoundError where there is nothing to be told of any store.
     """
     found = []
     for store in catalog.stores(config):
         try:
-            copy = _newest(store, config)
+            copy, plain = _newest(store, config)
         except StoreError as exc:
             found.append(Found(store.location("").rstrip("/"), str(exc)))
             continue
+        if plain is not None and config.recipients:
+            words = "it is newer, and not encrypted. Take a backup: eternia-backup run."
+            found.append(Found(store.location(plain.name), words))
         if copy is not None:
             found.append(Found(store.location(copy.name), _problem(store, copy, identity)))
     if not found:
@@ -41,10 +45,12 @@ def run(config: Config, identity: Identity) -> list[Found]:
     return found
 
 
-def _newest(store: Store, config: Config) -> Copy | None:
+def _newest(store: Store, config: Config) -> tuple[Copy | None, Copy | None]:
+    """The newest encrypted backup, and one that is newer and is not."""
     catalog.require_own(store, config)
-    encrypted = (one for one in store.copies() if one.has_manifest and encryption.SUFFIX in one.name.encoding)
-    return max(encrypted, key=lambda one: one.name, default=None)
+    copies = sorted((one for one in store.copies() if one.has_manifest), key=lambda one: one.name, reverse=True)
+    encrypted = next((one for one in copies if one.name.is_encrypted), None)
+    return encrypted, copies[0] if copies and not copies[0].name.is_encrypted else None
 
 
 def _problem(store: Store, copy: Copy, identity: Identity) -> str | None:

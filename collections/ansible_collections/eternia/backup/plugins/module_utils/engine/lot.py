@@ -29,10 +29,14 @@ Choose = Callable[[Sequence[Choice]], Choice]
 
 
 class Lot:
-    """The backups that may be drilled. `unlisted` says of each store that could not be listed why."""
+    """The backups that may be drilled. `unlisted` says of each store that could not be listed why.
 
-    def __init__(self, config: Config, now: datetime, choose: Choose) -> None:
-        self._config, self._now, self._choose = config, now, choose
+    Where nothing `opens` what is encrypted, none of that is drawn as an older one: once encryption is switched off, it
+    is there for as long as it is kept.
+    """
+
+    def __init__(self, config: Config, now: datetime, choose: Choose, *, opens: bool) -> None:
+        self._config, self._now, self._choose, self._opens = config, now, choose, opens
         self.unlisted: dict[str, str] = {}
         self.stores = catalog.stores(config)
         listed = {store.name: self._list(store) for store in self.stores}
@@ -62,7 +66,9 @@ class Lot:
     def older(self, removed: set[Choice]) -> Choice | None:
         """One of all that are not the newest; None where there is none."""
         choices = [Choice(store, copy) for store in self.stores for copy in self._listed[store.name][1:]]
-        choices = [choice for choice in choices if choice not in removed]
+        choices = [
+            choice for choice in choices if choice not in removed and (self._opens or not choice.copy.name.is_encrypted)
+        ]
         return self._choose(choices) if choices else None
 
     def _list(self, store: Store) -> list[Copy]:

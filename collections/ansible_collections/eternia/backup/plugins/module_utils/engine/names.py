@@ -48,6 +48,10 @@ class BackupName:
     kind: Kind
     encoding: tuple[str, ...] = ()
 
+    @property
+    def is_encrypted(self) -> bool:
+        return "age" in self.encoding
+
     def __str__(self) -> str:
         stem, extension = ("eternia_backup", "db") if self.kind == DATABASE else ("eternia_state", "json")
         # isoformat, because strftime does not fill a year before 1000 with zeros.

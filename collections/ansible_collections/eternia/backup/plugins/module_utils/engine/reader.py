@@ -41,8 +41,10 @@ class Reader:
                 import difflib
 
                 near = difflib.get_close_matches(str(key)[:100], known, n=1)
+                # Who slipped a line up may have made a key of a secret.
+                shown = quoted(key) if is_secret(key) else shortened(key)
                 hint = f" Did you mean {near[0]!r}?" if near else ""
-                raise ConfigError(f"{where}.{shortened(key)} is not a key that exists.{hint} Allowed: {listed(known)}.")
+                raise ConfigError(f"{where}.{shown} is not a key that exists.{hint} Allowed: {listed(known)}.")
         self._where = where
         self._block = block
 
