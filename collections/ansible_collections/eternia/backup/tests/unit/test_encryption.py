@@ -434,6 +434,13 @@ def test_recipients_that_are_none(tmp_path, recipients, words):
         configuration(tmp_path, encryption={"recipients": recipients})
 
 
+@pytest.mark.parametrize("block", [{}, {"recipients": None}])
+def test_a_block_that_encrypts_to_nobody_is_refused(tmp_path, block):
+    """Whoever took the last recipient out did not mean plain backups."""
+    with pytest.raises(ConfigError, match="encryption is given without recipients, so nothing would be encrypted"):
+        configuration(tmp_path, encryption=block)
+
+
 def test_a_public_key_with_a_slip_of_the_keyboard(tmp_path, key):
     wrong = key.public[:-1] + ("q" if key.public[-1] != "q" else "p")
     found = replace(configuration(tmp_path), recipients=(wrong,))

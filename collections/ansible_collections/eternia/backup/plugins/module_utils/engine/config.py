@@ -130,6 +130,11 @@ def parse(block: Any, *, environment: str, host: str, base_dir: str | None) -> C
         cloud=_cloud(reader.block("cloud_backup", _CLOUD_KEYS), environment, base_dir),
         report=_report(reader.block("report", _REPORT_KEYS), base_dir),
     )
+    if reader.has("encryption") and not config.recipients:
+        raise ConfigError(
+            "backup.encryption is given without recipients, so nothing would be encrypted. Give the public keys that "
+            "backups are encrypted to, or take the block out."
+        )
     _require_lasting_locks(config)
     return config
 
