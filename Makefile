@@ -90,6 +90,14 @@ fuzz: $(VENV)/fuzz ## 100,000 random histories of retention, and every document 
 soak: $(VENV)/run ## two hours of backups, prunes and restores beside busy writers, every backup compared row by row (SOAK_SECONDS, SOAK_DIR)
 	@PYTHONPATH=collections $(BIN)/python -m soak
 
+.PHONY: faults
+faults: $(VENV)/test ## let every call and every answer of the store fail (FAULTS=short or full, FAULTS_ONLY="backup calls", FAULTS_SEED)
+	@PYTHONPATH=collections $(BIN)/python -m faults
+
+.PHONY: faults-mutations
+faults-mutations: $(VENV)/test ## whether `make faults` finds an engine out that is made worse
+	@PYTHONPATH=collections $(BIN)/python -m faults.mutations
+
 .PHONY: pins
 pins: ## look for newer versions of what requirements/ pins
 	@$(PYTHON) -m venv build/pins && build/pins/bin/pip install --quiet uv

@@ -29,7 +29,7 @@ from .line import Certificates
 from .options import ANSWERS, CALLS, Options, from_environment
 from .scenes import Bucket, Host, Scene
 
-_RESULTS = Path("build/reliability/faults.json")
+_RESULTS = Path(os.environ.get("FAULTS_RESULTS") or "build/reliability") / "faults.json"
 # So many faults go to a worker at once.
 _AT_ONCE = 30
 # How many violations are printed.

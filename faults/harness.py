@@ -19,8 +19,8 @@ from .options import Options
 from .scenes import FIRST_HOUR, Host
 
 # How many faults a scene has at least, and how often the power fails, in a form that is not full.
-_LEAST = {"short": 25, "tiny": 6}
-_CUTS = {"short": 20, "tiny": 4}
+_LEAST = {"short": 12, "tiny": 6}
+_CUTS = {"short": 12, "tiny": 4}
 # Of how many faults one is followed by another, in the run that recovers from it.
 _SECOND = {"full": 1, "short": 3, "tiny": 4}
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pkgutil
-from functools import lru_cache
+from functools import cache
 from importlib import import_module
 
 from ansible_collections.eternia.backup.plugins.module_utils.engine import parts
@@ -45,4 +45,9 @@ def _remember_models() -> None:
     """What botocore reads of its own files it reads once."""
     from botocore.loaders import JSONFileLoader
 
-    JSONFileLoader.load_file = lru_cache(None)(JSONFileLoader.load_file)
+    real, first = JSONFileLoader.load_file, JSONFileLoader()
+    read_once = cache(lambda path: real(first, path))
+    JSONFileLoader.load_file = lambda _loader, path: read_once(path)
+    import boto3
+
+    boto3.client("s3", region_name="us-east-1")

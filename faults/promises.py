@@ -122,10 +122,15 @@ def _restored(host: Host, ended: Ended, *, is_first: bool) -> Iterator[str]:
         yield f"the target is neither old nor new: {str(now)[:100]}"
     elif ended.code == 0 and now != new:
         yield "it said that it was restored, and it was not"
-    elif ended.code and is_first and now != old and "could not be taken back" not in ended.said:
+    elif ended.code and is_first and now != old and not _leaves_open(ended):
         yield "it said that it failed, and the target is the new one"
     if now == new and now != old:
         yield from _kept(host)
+
+
+def _leaves_open(ended: Ended) -> bool:
+    """Whether it does not say that all is as before: on a disk that is broken, nobody can."""
+    return "could not be taken back" in ended.said or "could not be used" in ended.said
 
 
 def _kept(host: Host) -> Iterator[str]:

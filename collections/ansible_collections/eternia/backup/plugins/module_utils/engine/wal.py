@@ -94,6 +94,9 @@ class Pages:
             return None
         raw = os.pread(self._log, _FRAME_HEADER.size + self._mark.page_size, self._offset(frame))
         self._check(raw, frame)
+        if len(raw) != _FRAME_HEADER.size + self._mark.page_size:
+            # Half a page would be laid over a whole one.
+            raise self._strange(frame)
         return raw[_FRAME_HEADER.size :]
 
     def _page_of(self, frame: int) -> int:
@@ -105,7 +108,13 @@ class Pages:
             page, salts = _FRAME_HEADER.unpack_from(raw)
             if salts == self._mark.salts:
                 return int(page)
-        raise SourceError(f"The write-ahead log is not what its index says (frame {frame}). Run again.")
+        raise self._strange(frame)
+
+    def _strange(self, frame: int) -> SourceError:
+        log = os.path.realpath(f"/proc/self/fd/{self._log}")
+        return SourceError(
+            f"The write-ahead log {log} is not what its index says (frame {frame}). Nothing was backed up. Run again."
+        )
 
     def _offset(self, frame: int) -> int:
         return _LOG_HEADER_BYTES + (frame - 1) * (_FRAME_HEADER.size + self._mark.page_size)

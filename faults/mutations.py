@@ -1,0 +1,94 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether the harness can fail: each of these makes a copy of the engine worse, and it has to be found out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from .calls import ENGINE
+
+_COLLECTIONS = Path(ENGINE).parents[5]
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """In `file`, `right` becomes `wrong`; `only` says where that has to show."""
+
+    name: str
+    file: str
+    right: str
+    wrong: str
+    only: str
+
+
+MUTATIONS = (
+    Mutation(
+        "an fsync is removed",
+        "files.py",
+        "        os.rename(staged, final)\n    fsync_path(final.parent)\n",
+        "        os.rename(staged, final)\n",
+        "backup calls",
+    ),
+    Mutation(
+        "the manifest goes before the data",
+        "stores/local.py",
+        "            files.commit(path, self.path / manifest.name)\n"
+        "            files.commit(staged_manifest, self.path / staged_manifest.name)\n",
+        "            files.commit(staged_manifest, self.path / staged_manifest.name)\n"
+        "            files.commit(path, self.path / manifest.name)\n",
+        "backup calls",
+    ),
+    Mutation(
+        "the sidecars stay where they are",
+        "swap.py",
+        '            os.replace(target.beside(suffix), target.staging / f"{_OLD}{suffix}")\n    files.fsync_path',
+        "            pass\n    files.fsync_path",
+        "restore calls",
+    ),
+    Mutation(
+        "an error of S3 is ignored",
+        "stores/s3.py",
+        '            if exc.code != "PreconditionFailed":\n                raise\n'
+        "            return False\n        return True\n",
+        "            return False\n        return True\n",
+        "backup answers",
+    ),
+)
+
+
+def main() -> int:
+    survived = [one.name for one in MUTATIONS if not _is_found(one)]
+    for name in survived:
+        print(f"NOT FOUND OUT: {name}")
+    return 1 if survived else 0
+
+
+def _is_found(mutation: Mutation) -> bool:
+    with tempfile.TemporaryDirectory(prefix="eternia-mutation-") as folder:
+        copy = Path(folder, "collections")
+        shutil.copytree(_COLLECTIONS, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        path = copy / Path(ENGINE).relative_to(_COLLECTIONS) / mutation.file
+        text = path.read_text()
+        if text.count(mutation.right) != 1:
+            sys.exit(
+                f"{mutation.file} no longer has what is to be mutated ({mutation.name}). Correct faults/mutations.py."
+            )
+        path.write_text(text.replace(mutation.right, mutation.wrong))
+        environment = {**os.environ, "PYTHONPATH": str(copy), "FAULTS_ONLY": mutation.only, "FAULTS_RESULTS": folder}
+        command = [sys.executable, "-m", "faults"]
+        done = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
+    found = done.stdout.count("VIOLATION") or done.stderr.count("without a fault: [")
+    print(f"{mutation.name}: {f'found out, {found} violations' if found else 'NOT found out'}", flush=True)
+    return bool(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
