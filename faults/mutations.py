@@ -55,10 +55,9 @@ MUTATIONS = (
     ),
     Mutation(
         "an error of S3 is ignored",
-        "stores/s3.py",
-        '            if exc.code != "PreconditionFailed":\n                raise\n'
-        "            return False\n        return True\n",
-        "            return False\n        return True\n",
+        "stores/s3_create.py",
+        '        if exc.code != "PreconditionFailed":\n            raise\n        return False\n    return True\n',
+        "        return False\n    return True\n",
         "backup answers",
     ),
 )
