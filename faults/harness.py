@@ -87,6 +87,8 @@ def chosen(ended: Ended, options: Options, known: set[tuple[str, str]]) -> list[
     least = _LEAST[options.form]
     wanted = [*new, *points[: max(0, least - len(new))]]
     faults = [Fault(*drawn.choice(list(kinds.possible(point))), point) for point in wanted]
+    # What the store refuses once must never be taken for done.
+    faults += [Fault("EACCES", ONCE, point) for point in points if point.call.startswith("s3 P")]
     return [*faults, *drawn.sample(cuts, min(len(cuts), _CUTS[options.form]))]
 
 

@@ -58,7 +58,7 @@ MUTATIONS = (
         "stores/s3_create.py",
         '        if exc.code != "PreconditionFailed":\n            raise\n        return False\n    return True\n',
         "        return False\n    return True\n",
-        "backup answers",
+        "backup calls",
     ),
 )
 
