@@ -58,6 +58,8 @@ FOUND = [
     ("manifest", "stored.digest.value", ""),
     ("manifest", "format", True),
     ("manifest", "source.tables", "\x01300"),
+    ("manifest", "source.keys", ["n"]),
+    ("manifest", "source.keys", {"n": "x"}),
     ("config-block", "backup.minimum_kept", 10**30),
     ("config-block", "backup.retention_days", 10**400),
     ("config-block", "backup.frequency", "x" * 5000),
