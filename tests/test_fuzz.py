@@ -97,4 +97,4 @@ def test_yaml_that_python_refuses(text: bytes) -> None:
 def test_a_target_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(targets.manifest, "_size", lambda value: value)
     with pytest.raises(AssertionError):
-        targets.TARGETS["manifest"].check(bent("manifest", "content.bytes", -1))
+        targets.TARGETS["manifest"].check(bent("manifest", "stored.bytes", -1))
