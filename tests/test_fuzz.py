@@ -58,6 +58,8 @@ FOUND = [
     ("manifest", "stored.digest.value", ""),
     ("manifest", "format", True),
     ("manifest", "source.tables", "\x01300"),
+    ("manifest", "source.keys", ["n"]),
+    ("manifest", "source.keys", {"n": "x"}),
     ("config-block", "backup.minimum_kept", 10**30),
     ("config-block", "backup.retention_days", 10**400),
     ("config-block", "backup.frequency", "x" * 5000),
@@ -95,4 +97,4 @@ def test_yaml_that_python_refuses(text: bytes) -> None:
 def test_a_target_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(targets.manifest, "_size", lambda value: value)
     with pytest.raises(AssertionError):
-        targets.TARGETS["manifest"].check(bent("manifest", "content.bytes", -1))
+        targets.TARGETS["manifest"].check(bent("manifest", "stored.bytes", -1))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import configparser
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -227,6 +228,29 @@ def test_no_secret_is_shown_at_any_verbosity(operator: Operator) -> None:
     for playbook in ("backup", "status"):
         require_no_secret(operator, playbook)
     assert log.read_text().count(" config={") == 2
+
+
+def test_no_secret_is_shown_when_s3_refuses(operator: Operator) -> None:
+    canary = "canary-of-the-key"
+    backups = operator.add("refused", "refused", report=TELLS)
+    operator.credentials = operator.directory / "credentials"
+    # The store knows the key, and not this secret: 403.
+    known = (operator.services.home / ".dev/aws/credentials").read_text()
+    operator.credentials.write_text(re.sub(r"(?m)^(aws_secret_access_key) = .*", rf"\1 = {canary}", known))
+    operator.hosts["refused"]["backup"]["cloud_backup"]["credentials_file"] = str(operator.credentials)
+    operator.write()
+    # As somebody has them in his shell besides.
+    operator.environment.update(AWS_ACCESS_KEY_ID="AKIA", AWS_SECRET_ACCESS_KEY=canary, AWS_SESSION_TOKEN=canary)
+    for playbook in ("backup", "restore_drill", "status"):
+        result = operator.run(playbook, "-vvvv", "--diff")
+        said = result.stdout + result.stderr
+        assert result.returncode == 2, said
+        assert "the secret key does not belong to the access key" in " ".join(said.split()), said
+        assert [one for one in (canary, "hunter2") if one in said] == []
+    assert (backups / "last-run.json").exists()
+    for path in operator.directory.rglob("*"):
+        if path.is_file() and path not in (operator.inventory, operator.credentials):
+            assert [one for one in (canary, "hunter2") if one.encode() in path.read_bytes()] == [], path
 
 
 def require_no_secret(operator: Operator, playbook: str) -> None:

@@ -175,7 +175,8 @@ def make(
     `within` is an open directory, in which a path without one lies. What root makes in somebody's directory is his: he
     has to go on with it, by schedule for example.
     """
-    flags = access | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_EXCL if is_new else 0)
+    # Nor is a FIFO waited for that somebody put in its place.
+    flags = access | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_EXCL if is_new else 0)
     descriptor = os.open(path, flags, mode, dir_fd=within)
     try:
         _give(descriptor, Path(path).parent.stat() if within is None else os.fstat(within))

@@ -84,6 +84,9 @@ def begin(storage_path: Path) -> None:
         # Where the last drill was cut off, it has the other name already; where none ever was, it has neither.
         with suppress(FileNotFoundError):
             os.replace(ended, begun)
+        if begun.is_symlink():
+            # Nothing of ours: what it points to is not touched.
+            begun.unlink()
         if begun.exists():
             begun.touch()
             files.fsync_path(storage_path)

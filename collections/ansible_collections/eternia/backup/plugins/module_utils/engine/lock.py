@@ -83,7 +83,7 @@ def _locked(path: Path, flags: int | None, *, taken: str, place: str) -> Iterato
         if flags is None:
             descriptor = make(path, access=os.O_RDWR, is_new=False)
         else:
-            descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
+            descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as exc:
         raise StoreError(f"{path} cannot be opened: {reason(exc)}. Correct the rights on {path.parent}.") from exc
     try:

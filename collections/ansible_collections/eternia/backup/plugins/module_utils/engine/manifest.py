@@ -183,8 +183,11 @@ def from_json(raw: bytes, *, name: BackupName, where: str) -> Manifest:
 def _from_fields(fields: Mapping[str, Any]) -> Manifest:
     content, stored, verified = fields["content"], fields["stored"], fields["verified"]
     parts = content["parts"]
+    digests = tuple(_hex(part) for part in parts["digests"])
+    if digests and len(digests) != -(-_size(content["bytes"]) // (_size(parts["bytes"]) or 1)):
+        raise ValueError(f"{len(digests)} parts of {parts['bytes']} bytes do not make up the content")
     frames = tuple(_size(frame) for frame in stored.get("frames", ()))
-    if frames and (len(frames), sum(frames)) != (len(parts["digests"]), stored["bytes"]):
+    if frames and (len(frames), sum(frames)) != (len(digests), stored["bytes"]):
         raise ValueError(f"{len(frames)} frames of {sum(frames)} bytes do not make up what is stored")
     return Manifest(
         name=_text(fields["name"]),
@@ -198,7 +201,7 @@ def _from_fields(fields: Mapping[str, Any]) -> Manifest:
         content=Content(
             bytes=_size(content["bytes"]),
             digest=_digest(content["digest"]),
-            parts=Parts(bytes=_size(parts["bytes"]), digests=tuple(_hex(part) for part in parts["digests"])),
+            parts=Parts(bytes=_size(parts["bytes"]), digests=digests),
         ),
         stored=Stored(
             bytes=_size(stored["bytes"]),
@@ -239,7 +242,18 @@ def _text(value: Any) -> str:
 def _facts(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict) or _is_deeper(value, _MOST_LEVELS):
         raise ValueError(f"facts of the source expected, found {quoted(value)}")
+    for counts in (value.get(key) for key in ("tables", "keys")):
+        if counts is not None:
+            # Whoever reads them adds them up.
+            _counts(counts)
     return value
+
+
+def _counts(value: Any) -> None:
+    if not isinstance(value, dict):
+        raise ValueError(f"numbers by name expected, found {quoted(value)}")
+    for count in value.values():
+        _size(count)
 
 
 def _is_deeper(value: Any, levels: int) -> bool:

@@ -162,10 +162,12 @@ def take(target: Target) -> None:
 
 def discard(target: Target) -> None:
     """Remove what is staged. Raises OSError."""
-    if target.staging.is_symlink() or target.staging.is_file():
+    if not os.path.lexists(target.staging):
+        return
+    # Of a FIFO, rmtree would wait for somebody to write to it.
+    if not stat.S_ISDIR(target.staging.lstat().st_mode):
         raise NotADirectoryError(f"{target.staging} is not a directory; remove it")
-    if target.staging.exists():
-        shutil.rmtree(target.staging)
+    shutil.rmtree(target.staging)
 
 
 def record(target: Target, staged: Staged) -> None:
