@@ -222,6 +222,15 @@ def test_a_plan_says_that_the_key_is_missing(tmp_path, key):
     assert restore.plan(found, restore.Request(identity=key.identity), clock=clock(1)).bytes > 0
 
 
+@pytest.mark.parametrize("compression", COMPRESSIONS.values(), ids=COMPRESSIONS)
+def test_a_plan_knows_the_wrong_key_before_anything_is_fetched(tmp_path, key, other, compression):
+    found = host(tmp_path, key, compression=compression)
+    path = taken(found)
+    lose(found)
+    with pytest.raises(StoreError, match=rf"{path} cannot be opened: it was encrypted to other recipients"):
+        restore.plan(found, restore.Request(identity=other.identity), clock=clock(1))
+
+
 DAMAGES = {
     "cut off": lambda raw: raw[: len(raw) // 2],
     "cut off in its head": lambda raw: raw[:60],

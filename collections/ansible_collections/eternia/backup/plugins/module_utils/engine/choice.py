@@ -56,6 +56,8 @@ def prove_in_store(chosen: Chosen, outcome: Outcome) -> Chosen:
             encoding.require(copy.name, store.location(copy.name), chosen.identity)
             if copy.has_manifest:
                 store.prove(copy)
+            # The wrong key is known before all of it is fetched.
+            encoding.require_opens(store, copy, chosen.identity)
             return replace(chosen, copies=chosen.copies[place:])
         except (DamagedError, StoreError) as exc:
             trouble.append(exc)

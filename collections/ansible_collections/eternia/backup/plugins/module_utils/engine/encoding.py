@@ -17,6 +17,7 @@ from .errors import DamagedError, StoreError
 from .manifest import Digest, Manifest
 from .names import BackupName
 from .steps import timed
+from .stores.base import Copy, Store
 
 _BY_HAND = {encryption.SUFFIX: "age -d -i KEY", compression.SUFFIX: "zstd -d"}
 
@@ -61,6 +62,17 @@ def require(name: BackupName, where: str, identity: Identity | None) -> None:
     if identity is None:
         raise _no_identity(name, where)
     encryption.require()
+
+
+def require_opens(store: Store, copy: Copy, identity: Identity | None) -> None:
+    """Raises StoreError where this identity does not open an encrypted copy; only its beginning is read for that."""
+    if identity is None or encryption.SUFFIX not in copy.name.encoding:
+        return
+    try:
+        with store.open(copy.name) as stream:
+            identity.try_on(stream)
+    except (OtherKeyError, DamagedError) as exc:
+        raise type(exc)(f"{store.location(copy.name)} cannot be opened: {exc}") from exc
 
 
 def decode(stored: Path, plain: Path, name: BackupName, manifest: Manifest | None, identity: Identity | None) -> None:

@@ -109,6 +109,14 @@ class OtherKeyError(StoreError):
     """An encrypted file that this identity does not open."""
 
 
+class _OpenedError(Exception):
+    """The first bytes came out: more was not wanted."""
+
+
+def _stop(_data: bytes) -> None:
+    raise _OpenedError
+
+
 class Identity:
     """Secret keys, at least one, that open what was encrypted to their public halves. Shown nowhere."""
 
@@ -125,6 +133,13 @@ class Identity:
         """
         with files.opened(files.make(plain)) as descriptor, encrypted.open("rb") as source:
             self.decrypt_into(_Target(descriptor, most=most), source)
+
+    def try_on(self, source: Any) -> None:
+        """Find out whether it opens what can be read, from its beginning alone. Raises as `decrypt`."""
+        try:
+            self.decrypt_into(Sink(_stop), source)
+        except _OpenedError:
+            return
 
     def decrypt_into(self, target: Sink, source: Any) -> None:
         """The same from what can be read, into a sink. Raises as `decrypt`, and what the sink raises."""

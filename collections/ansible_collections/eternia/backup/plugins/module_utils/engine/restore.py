@@ -105,6 +105,8 @@ def stage(config: Config, request: Request, *, clock: Clock, progress: Progress 
 def run(config: Config, request: Request, *, clock: Clock, progress: Progress = files.silent) -> Outcome:
     """Put a backup into place. Raises EngineError; then the target is what it was before.
 
+    Where the disk fails for good right after the rename, it is the backup, and the next run settles what is left.
+
     LockedError where another run goes on or somebody has the target open, DamagedError where no copy is whole,
     NotFoundError where there is no such backup, RefusedError where the request has to allow it, TargetError where the
     target cannot be replaced.
