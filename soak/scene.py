@@ -28,7 +28,7 @@ WRITERS = 2
 AT_ONCE = (1, 2, 1, 4, 1, 8, 1, 16)
 _LOCKED = 11
 # A backup has to be there until it has been restored; behind these, prune has something to remove.
-_KEEP_LAST = 40
+_KEEP_LAST = 20
 _PATIENCE = 300
 _COMMAND = [sys.executable, "-m", "ansible_collections.eternia.backup.plugins.module_utils.engine.cli"]
 
