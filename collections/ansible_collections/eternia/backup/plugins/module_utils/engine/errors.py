@@ -83,7 +83,7 @@ def quoted(value: Any) -> str:
         return shortened(without_secrets(_BRIEF.repr(value)), _QUOTED)
     except ValueError:
         # Python writes no number of more than 4,300 digits.
-        return f"a {type(value).__name__} that nobody can read"
+        return "a value that nobody can read"
 
 
 def is_secret(value: Any) -> bool:
