@@ -72,7 +72,8 @@ def refused_by(*kinds: type[EngineError]) -> Iterator[None]:
         assert message.rstrip().endswith((".", "`", "?")), message
 
 
-_place = Path()
+# Not there until `work_in` says where: nothing is written into whatever directory somebody stands in.
+_place = Path("build/fuzz/nowhere")
 
 
 def work_in(folder: Path) -> None:

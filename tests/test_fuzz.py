@@ -26,6 +26,11 @@ def test_every_target_is_run() -> None:
     assert tuple(targets.TARGETS) == fuzz.NAMES
 
 
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path) -> None:
+    targets.work_in(tmp_path)
+
+
 @pytest.mark.parametrize("name", fuzz.NAMES)
 def test_a_target_near_what_is_right(name: str) -> None:
     target, rng = targets.TARGETS[name], random.Random(name)

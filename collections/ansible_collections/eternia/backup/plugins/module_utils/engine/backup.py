@@ -330,12 +330,12 @@ class _Attempt:
     def newest_if_unchanged(self, digest_now: Callable[[], Digest | None]) -> Manifest | None:
         """The newest verified backup's manifest, where the caller asked for it and the source still has its content.
 
-        A backup that is no longer whole is no reason to do without a new one; nor is one that anybody can read where
-        backups are encrypted now, or the reverse.
+        A backup that is no longer whole is no reason to do without a new one. Nor is one where backups are or were
+        encrypted: nobody here can tell whether it is for those that it has to be for now.
         """
         if not self._skip_unchanged or self._newest is None:
             return None
-        if self._newest.name.is_encrypted != ("age" in self._encoding):
+        if self._newest.name.is_encrypted or "age" in self._encoding:
             return None
         try:
             newest = self.local.manifest(self._newest.name)

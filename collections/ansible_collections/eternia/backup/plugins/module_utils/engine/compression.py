@@ -27,6 +27,7 @@ SUFFIX = "zst"
 LEVEL = 3
 
 _CHUNK = 1 << 20
+_LITTLE = 1 << 10
 
 
 @functools.cache
@@ -157,10 +158,13 @@ class Unpacker:
         """Raises DamagedError."""
         zstd = require()
         try:
-            while data:
-                # One for each frame: what is behind its end belongs to the next.
-                self._one = self._one or zstd.ZstdDecompressor().decompressobj()
-                self._take(self._one.decompress(data))
-                data, self._one = self._one.unused_data, None if self._one.eof else self._one
+            # A little at a time: what comes out of a little may be large already.
+            for start in range(0, len(data), _LITTLE):
+                piece = data[start : start + _LITTLE]
+                while piece:
+                    # One for each frame: what is behind its end belongs to the next.
+                    self._one = self._one or zstd.ZstdDecompressor().decompressobj()
+                    self._take(self._one.decompress(piece))
+                    piece, self._one = self._one.unused_data, None if self._one.eof else self._one
         except zstd.ZstdError as exc:
             raise DamagedError(f"it cannot be made plain: {exc}.") from exc

@@ -106,10 +106,10 @@ def _require_as_stored(path: Path, manifest: Manifest | None) -> None:
         raise DamagedError("it is not what its manifest says.")
 
 
-def content_of(stream: Any, name: BackupName, identity: Identity, algorithm: str) -> tuple[Digest, int]:
+def content_of(stream: Any, name: BackupName, identity: Identity, algorithm: str, most: int) -> tuple[Digest, int]:
     """The digest of the plain bytes of an encrypted backup that can be read, and how many: on no disk.
 
-    Raises DamagedError, StoreError.
+    Raises DamagedError, also where there are more than `most`; StoreError.
     """
     hasher, size = digest.new(algorithm), 0
 
@@ -117,6 +117,8 @@ def content_of(stream: Any, name: BackupName, identity: Identity, algorithm: str
         nonlocal size
         hasher.update(data)
         size += len(data)
+        if size > most:
+            raise DamagedError(f"it holds more than the {most} bytes that its manifest says.")
 
     take: Callable[[bytes], object] = count
     if compression.SUFFIX in name.encoding:

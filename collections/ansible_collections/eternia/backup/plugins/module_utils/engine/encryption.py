@@ -91,15 +91,21 @@ def encrypt(
     sums = digest.Sums(expected.algorithm, for_s3=for_s3)
     with files.opened(files.make(encrypted)) as descriptor, plain.open("rb") as source:
         target = _Target(descriptor, sums=sums)
-        _run(target, lambda: library.encrypt_io(source, target, to), library.EncryptError)
+        try:
+            _run(lambda reader, writer: library.encrypt_io(reader, writer, to), source, target)
+        except library.EncryptError as exc:
+            raise StoreError(f"{plain} could not be encrypted: {exc}. Nothing was stored; run again.") from exc
         os.fsync(descriptor)
     opened = digest.Sums(expected.algorithm, for_s3=False)
-    back = Sink(opened.update)
     with encrypted.open("rb") as stream:
         try:
-            library.decrypt_io(stream, back, [once])
-        except (library.DecryptError, OSError) as exc:
+            _run(lambda reader, writer: library.decrypt_io(reader, writer, [once]), stream, Sink(opened.update))
+        except library.DecryptError as exc:
             raise _not_back(plain) from exc
+        except OSError as exc:
+            if exc.errno is None:
+                raise _not_back(plain) from exc
+            raise
     if opened.digest != expected:
         raise _not_back(plain)
     return Stored(target.done, sums.digest, sums.checksum, encoding)
@@ -142,10 +148,10 @@ class Identity:
             return
 
     def decrypt_into(self, target: Sink, source: Any) -> None:
-        """The same from what can be read, into a sink. Raises as `decrypt`, and what the sink raises."""
+        """The same from what can be read, into a sink. Raises as `decrypt`, and what reading or the sink raises."""
         library = require()
         try:
-            _run(target, lambda: library.decrypt_io(source, target, self._keys), library.DecryptError)
+            _run(lambda reader, writer: library.decrypt_io(reader, writer, self._keys), source, target)
         except library.DecryptError as exc:
             if "No matching keys" in str(exc):
                 raise OtherKeyError(
@@ -204,20 +210,36 @@ def identity_in(raw: bytes, where: str, ask: Ask | None = None) -> Identity:
 _WANTED = "It has to be a secret key of age-keygen (AGE-SECRET-KEY-1…), or one of OpenSSH without a passphrase."
 
 
-class Sink:
-    """A file to write to, as pyrage wants one, which hands on what is written.
+class _Source:
+    """A file to read from, as pyrage wants one. It makes words of what goes wrong there, so `failure` keeps that."""
 
-    pyrage makes words of what goes wrong there, so that it is kept as `failure`.
-    """
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.failure: BaseException | None = None
+
+    def read(self, size: int) -> bytes:
+        try:
+            found: bytes = self._stream.read(size)
+        except BaseException as exc:
+            self.failure = exc
+            raise
+        return found
+
+
+class Sink:
+    """A file to write to, which hands on what is written; its `failure` is kept as a source's is."""
 
     def __init__(self, take: Callable[[bytes], object]) -> None:
         self._take = take
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
 
     def write(self, data: bytes) -> int:
+        if self.failure is not None:
+            # Asked again, on the way out.
+            raise self.failure
         try:
             self._take(data)
-        except Exception as exc:
+        except BaseException as exc:
             self.failure = exc
             raise
         return len(data)
@@ -242,16 +264,19 @@ class _Target(Sink):
             self._sums.update(data)
 
 
-def _run(target: Sink, work: Callable[[], None], failure: type[Exception]) -> None:
+def _run(work: Callable[[_Source, Sink], None], stream: Any, sink: Sink) -> None:
+    """Raises what went wrong with the stream or the sink as it was, and what pyrage says of the rest."""
+    source = _Source(stream)
     try:
-        work()
-    except (failure, OSError) as exc:
-        if target.failure is not None:
-            raise target.failure from exc
+        work(source, sink)
+    except Exception as exc:
+        for failure in (source.failure, sink.failure):
+            if failure is not None:
+                raise failure from exc
         raise
-    if target.failure is not None:
+    if sink.failure is not None:
         # pyrage 1.4.0 says nothing of the last bytes that could not be written.
-        raise target.failure
+        raise sink.failure
 
 
 def _not_back(plain: Path) -> DamagedError:

@@ -73,6 +73,6 @@ def _opened(store: Store, copy: Copy, identity: Identity) -> None:
     content = verify.manifest_of(store, copy).content
     encoding.require(copy.name, store.location(copy.name), identity)
     with store.open(copy.name) as stream:
-        found, size = encoding.content_of(stream, copy.name, identity, content.digest.algorithm)
+        found, size = encoding.content_of(stream, copy.name, identity, content.digest.algorithm, content.bytes)
     if (found, size) != (content.digest, content.bytes):
         raise DamagedError(f"it opens to {size} bytes that are not those of its manifest: {found.value}.")

@@ -51,7 +51,7 @@ def renew(
     if until is None:
         return 0
     copies = [copy for copy in remote.copies() if copy.verified]
-    known = read(config.storage_path)
+    known = read(config)
     found = {copy.name: known[copy.name] for copy in copies if copy.name in known}
     locked, failures = 0, []
     for copy in _kept(config, copies, pinned, now):
@@ -59,7 +59,7 @@ def renew(
             end = found.get(copy.name) or remote.locked_until(copy.name)
             if end is None or end < now + margin(config):
                 remote.lock(copy.name, until)
-                end, locked = until, locked + 1
+                end, locked = _confirmed(remote, copy.name, until), locked + 1
         except S3Error as exc:
             failures.append(exc)
             if not exc.code:
@@ -73,8 +73,16 @@ def renew(
     if locked:
         log.info(f"{remote.location('')}: {counted(locked, 'backup')} locked until {names.iso(until)}")
     if found != known:
-        _write(config.storage_path, found, staging=staging, warn=warn)
+        _write(config, found, staging=staging, warn=warn)
     return locked
+
+
+def _confirmed(remote: S3Store, name: BackupName, until: datetime) -> datetime:
+    """Until when it is locked, as the store says afterwards: one that answers yes may have done nothing."""
+    end = remote.locked_until(name)
+    if end is None or end < until:
+        raise S3Error(f"{remote.location(name)} was to be locked, the store said yes, and it is not.", "NotLocked")
+    return end
 
 
 def margin(config: Config) -> timedelta:
@@ -89,15 +97,20 @@ def end_of(copy: Copy, remote: S3Store, known: Mapping[BackupName, datetime], no
     return end if end is not None and end > now else None
 
 
-def read(storage_path: Path) -> dict[BackupName, datetime]:
-    """Until when each backup is locked, of those of which it is known. What cannot be read is asked of S3 again."""
+def read(config: Config) -> dict[BackupName, datetime]:
+    """Until when each backup is locked in the store that is configured now, of those of which it is known.
+
+    What cannot be read, or is of another store, is asked of S3 again.
+    """
+    path = config.storage_path / NAME
     try:
-        until = json.loads((storage_path / NAME).read_bytes())["until"]
+        fields = json.loads(files.read_small(path))
+        until = fields["until"] if config.cloud is not None and fields["store"] == config.cloud.place else {}
         return {names.required(name): names.from_iso(end) for name, end in until.items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as exc:
-        log.info(f"{storage_path / NAME} cannot be read, and S3 is asked ({exc})")
+        log.info(f"{path} cannot be read, and S3 is asked ({exc})")
         return {}
 
 
@@ -106,12 +119,11 @@ def _kept(config: Config, copies: list[Copy], pinned: Collection[BackupName], no
     return [one.copy for one in judged if one.keep or one.copy.name in pinned]
 
 
-def _write(
-    storage_path: Path, found: Mapping[BackupName, datetime], *, staging: Path, warn: Callable[[str], None]
-) -> None:
+def _write(config: Config, found: Mapping[BackupName, datetime], *, staging: Path, warn: Callable[[str], None]) -> None:
+    path, store = config.storage_path / NAME, "" if config.cloud is None else config.cloud.place
     until = {str(name): names.iso(end) for name, end in sorted(found.items())}
     try:
-        text = json.dumps({"format": _FORMAT, "until": until}, indent=2)
-        files.replace(storage_path / NAME, text.encode() + b"\n", staging=staging)
+        text = json.dumps({"format": _FORMAT, "store": store, "until": until}, indent=2)
+        files.replace(path, text.encode() + b"\n", staging=staging)
     except OSError as exc:
-        warn(f"{storage_path / NAME} could not be written: {files.reason(exc)}. S3 is asked again by the next run.")
+        warn(f"{path} could not be written: {files.reason(exc)}. S3 is asked again by the next run.")

@@ -103,12 +103,11 @@ def remembered(config: Config) -> StoreCheck | None:
 
 
 def _store(config: Config) -> str:
-    cloud = config.cloud
-    return "" if cloud is None else f"s3://{cloud.bucket}/{cloud.prefix} at {cloud.endpoint_url or 'AWS'}"
+    return "" if config.cloud is None else config.cloud.place
 
 
 def _parsed(path: Path) -> StoreCheck:
-    fields = json.loads(path.read_bytes())
+    fields = json.loads(files.read_small(path))
     names.from_iso(fields["at"])
     findings = tuple(
         Finding(str(one["promise"]), str(one["verdict"]), str(one["meaning"]), one["needed"] is True)

@@ -205,7 +205,7 @@ def _locked(store: Store, going: Iterable[Copy], config: Config, now: datetime) 
         return {}
     from . import object_lock
 
-    known = object_lock.read(config.storage_path)
+    known = object_lock.read(config)
     ends = ((copy.name, object_lock.end_of(copy, remote, known, now)) for copy in going)
     return {name: end for name, end in ends if end is not None}
 

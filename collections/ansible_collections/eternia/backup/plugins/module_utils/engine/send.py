@@ -49,7 +49,7 @@ def plan(
     remote.claimed(config.owner)
     remote.require_lock()
     there = list(remote.copies())
-    wanted = lacking(config.policy, local.copies(), there, now, upcoming)
+    wanted = lacking(config.policy, fit_for_s3(config, local.copies(), warn), there, now, upcoming)
     if wanted:
         _require_no_clone(config, local, remote, there, now=now, previous=previous)
     for copy, manifest in _fit(local, [copy for copy in wanted if copy.name != upcoming], None, warn):
@@ -76,7 +76,7 @@ def run(
             "Whoever has this host's key can destroy the backups there; use a store that keeps its word."
         )
     there = list(remote.copies())
-    wanted = lacking(config.policy, local.copies(), there, now)
+    wanted = lacking(config.policy, fit_for_s3(config, local.copies(), warn), there, now)
     if wanted:
         _require_no_clone(config, local, remote, there, now=now, previous=previous)
     for copy, manifest in _fit(local, wanted, fresh, warn):
@@ -138,12 +138,29 @@ def _is_like(name: BackupName, other: BackupName) -> bool:
     return (name.kind, name.encoding) == (other.kind, other.encoding)
 
 
+def fit_for_s3(config: Config, copies: Iterable[Copy], warn: Warn | None = None) -> list[Copy]:
+    """Those that may leave the host: all of them, or, where backups are encrypted, none that is not."""
+    found = list(copies)
+    if not config.recipients:
+        return found
+    plain = [copy for copy in found if copy.verified and not copy.name.is_encrypted]
+    if plain and warn is not None:
+        warn(
+            f"{len(plain)} backups on the disk are from before encryption was switched on. They are not sent to S3, "
+            "and retention lets go of them as of the others."
+        )
+    return [copy for copy in found if copy not in plain]
+
+
 def lacking(
     policy: Policy, here: Iterable[Copy], there: Sequence[Copy], now: datetime, upcoming: BackupName | None = None
 ) -> list[Copy]:
-    """The verified backups of one store that another lacks, and that retention would keep there, newest first."""
-    whole = {copy.name for copy in there if copy.verified}
-    missing = {copy.name: copy for copy in here if copy.verified and copy.name not in whole}
+    """The verified backups of one store that another lacks, and that retention would keep there, newest first.
+
+    One that is there in another encoding is not lacking: what was downloaded lies here plain.
+    """
+    whole = {replace(copy.name, encoding=()) for copy in there if copy.verified}
+    missing = {copy.name: copy for copy in here if copy.verified and replace(copy.name, encoding=()) not in whole}
     if upcoming is not None:
         missing[upcoming] = Copy(upcoming, 0, has_manifest=True)
     # As prune will judge it when all of them are there: a pin counts wherever it lies, a drill is of one copy.

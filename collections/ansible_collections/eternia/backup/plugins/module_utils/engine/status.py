@@ -195,7 +195,8 @@ def _missing(config: Config, listed: Mapping[str, list[Copy]], name: str, now: d
     others = [listed[store.name] for store in catalog.stores(config) if store.name != name and store.name in listed]
     if not others:
         return None
-    wanted = send.lacking(config.policy, others[0], listed[name], now)
+    there = send.fit_for_s3(config, others[0]) if name == S3 else others[0]
+    wanted = send.lacking(config.policy, there, listed[name], now)
     if name == S3:
         return len(wanted)
     oldest = min((copy.name for copy in listed[name]), default=None)

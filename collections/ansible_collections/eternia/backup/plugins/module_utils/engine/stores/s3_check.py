@@ -146,6 +146,8 @@ class _Trial:
             listed = self._client.call("list_object_versions", None, Prefix=self._key)
             versions = [one["VersionId"] for one in listed.get("Versions", ()) if one["Key"] == self._key]
             markers = [one["VersionId"] for one in listed.get("DeleteMarkers", ()) if one["Key"] == self._key]
+        if not versions and not markers:
+            raise S3Error("No version is known that could be deleted: this key may not list them.")
         self._versions_stay = True
         for version in (*versions, *markers):
             self._client.call("delete_object", self._key, VersionId=version)

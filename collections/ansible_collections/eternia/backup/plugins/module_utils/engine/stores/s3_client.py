@@ -56,6 +56,11 @@ class S3Settings:
     object_lock_days: int = 0
     object_lock_mode: str = "COMPLIANCE"
 
+    @property
+    def place(self) -> str:
+        """Which store this is, in words."""
+        return f"s3://{self.bucket}/{self.prefix} at {self.endpoint_url or 'AWS'}"
+
     def lock_until(self, now: datetime) -> datetime | None:
         """Until when what is sent now is locked; None where nothing is."""
         days = self.object_lock_days
