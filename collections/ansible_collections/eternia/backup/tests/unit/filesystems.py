@@ -19,13 +19,16 @@ MIB = 1024 * 1024
 
 @contextmanager
 def mounted(folder: Path, kind: str) -> Iterator[Path]:
-    """A filesystem of 400 MiB in a file, `xfs` or `btrfs`; skips with the reason where there can be none."""
+    """A filesystem of 4 GiB in a file that is as large as what lies in it, `xfs` or `btrfs`.
+
+    Skips with the reason where there can be none.
+    """
     maker = shutil.which(f"mkfs.{kind}")
     if os.geteuid() != 0 or maker is None:
         pytest.skip(f"needs root and mkfs.{kind} (Debian: {kind}progs or {kind}-progs)")
     image, place = folder / "image", folder / "mounted"
     with image.open("wb") as file:
-        file.truncate(400 * MIB)
+        file.truncate(4096 * MIB)
     subprocess.run([maker, "-q", str(image)], check=True, capture_output=True)
     place.mkdir()
     done = subprocess.run(["mount", "-o", "loop", str(image), str(place)], check=False, capture_output=True, text=True)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import closing
 
 import pytest
@@ -36,9 +37,10 @@ def place(request, tmp_path_factory):
 @pytest.fixture
 def tmp_path(place):
     """Instead of pytest's own: a folder on the filesystem that has clones."""
-    folder = place / str(len(os.listdir(place)))
+    folder = place / "here"
     folder.mkdir()
-    return folder
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize("mode", ["wal", "delete"])
