@@ -116,5 +116,7 @@ def _answer_some(stream: FileIO) -> bool:
                 # He is gone.
                 pass
             finally:
-                os.close(descriptor)
+                # On Linux it is closed whatever the answer; and nobody else lets in who waits.
+                with suppress(OSError):
+                    os.close(descriptor)
     return True
