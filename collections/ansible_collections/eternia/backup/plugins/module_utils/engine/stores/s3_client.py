@@ -295,6 +295,14 @@ class S3Client:
         except BotoCoreError as exc:
             verb = _OPERATIONS[operation][0]
             raise self._unanswered(key, f"{verb} {self.location(key)} failed", exc) from exc
+        except Exception as exc:
+            if not type(exc).__module__.startswith("awscrt"):
+                raise
+            # Where awscrt is installed it reads and signs what is sent, and has no words for what it meets there.
+            raise S3Error(
+                f"{_OPERATIONS[operation][0]} {self.location(key)} failed: what is sent could not be read and signed "
+                f"({exc}). Look at the disk, then run again."
+            ) from exc
 
     def _unanswered(self, key: str, failure: str, exc: Exception) -> S3Error:
         from botocore import exceptions as botocore
