@@ -57,7 +57,7 @@ def require(name: BackupName, where: str, identity: Identity | None) -> None:
     """Raises StoreError where it cannot be made plain here: for want of a library, or of an identity."""
     if compression.SUFFIX in name.encoding:
         compression.require()
-    if encryption.SUFFIX not in name.encoding:
+    if not name.is_encrypted:
         return
     if identity is None:
         raise _no_identity(name, where)
@@ -66,7 +66,7 @@ def require(name: BackupName, where: str, identity: Identity | None) -> None:
 
 def require_opens(store: Store, copy: Copy, identity: Identity | None) -> None:
     """Raises StoreError where this identity does not open an encrypted copy; only its beginning is read for that."""
-    if identity is None or encryption.SUFFIX not in copy.name.encoding:
+    if identity is None or not copy.name.is_encrypted:
         return
     try:
         with store.open(copy.name) as stream:
@@ -80,7 +80,7 @@ def decode(stored: Path, plain: Path, name: BackupName, manifest: Manifest | Non
 
     Raises DamagedError, StoreError, OSError.
     """
-    if encryption.SUFFIX in name.encoding:
+    if name.is_encrypted:
         if identity is None:
             raise _no_identity(name, str(stored))
         is_plain = name.encoding == (encryption.SUFFIX,)

@@ -21,6 +21,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine.errors impor
 from ansible_collections.eternia.backup.plugins.module_utils.engine.names import parse
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.base import Owner
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Store
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_client import S3Client, S3Error
 from ansible_collections.eternia.backup.tests.unit.stores.test_s3_delta import backup, changed
 from ansible_collections.eternia.backup.tests.unit.web import connections
 from botocore.awsrequest import AWSResponse
@@ -367,3 +368,27 @@ def test_a_base_that_cannot_be_used_is_done_without(tmp_path, store, object_stor
     transfer = store.put(*backup(tmp_path, SECOND, changed(content, 0)), base=FIRST)
     assert (transfer.bytes_sent, transfer.bytes_copied) == (SIZE, 0)
     assert is_whole(there, changed(content, 0))
+
+
+def test_what_awscrt_meets_while_it_signs_has_words(s3_settings, monkeypatch):
+    """It reads what is sent, and has an error of its own for a disk that fails."""
+    exceptions = pytest.importorskip("awscrt.exceptions")
+    client = S3Client(s3_settings)
+
+    def failing(**_parameters):
+        raise exceptions.AwsCrtError(0, "AWS_ERROR_UNKNOWN", "Unknown error.")
+
+    monkeypatch.setattr(client._client, "put_object", failing)
+    with pytest.raises(S3Error, match=r"could not be read and signed \(.*\). Look at the disk, then run again"):
+        client.call("put_object", "key", Body=b"x")
+
+
+def test_what_nobody_expected_is_not_taken_for_that(s3_settings, monkeypatch):
+    client = S3Client(s3_settings)
+
+    def failing(**_parameters):
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(client._client, "put_object", failing)
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        client.call("put_object", "key", Body=b"x")
