@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import subprocess
@@ -219,3 +220,22 @@ def test_it_is_shut_beyond_a_thousand_descriptors(tmp_path):
         with gate.shut(path) as is_shut:
             assert is_shut
             assert "Operation not permitted" in opened(path).stderr
+
+
+def test_one_descriptor_that_cannot_be_closed_keeps_nobody_waiting(monkeypatch):
+    """Otherwise the thread that answers ends there, and whoever knocks afterwards waits until the gate is gone."""
+    answered = []
+
+    class Queue:
+        def read(self, _size):
+            return b"".join(gate._EVENT.pack(gate._EVENT.size, 3, 0, gate._EVENT.size, 0, one, 1) for one in (901, 902))
+
+        def write(self, answer):
+            answered.append(answer)
+
+    def close(_descriptor):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(gate.os, "close", close)
+    assert gate._answer_some(Queue())
+    assert len(answered) == 2
