@@ -47,7 +47,7 @@ env: $(VENV)/run ## the shell lines that point any S3 tool at the embedded store
 
 .PHONY: test test-hosts test-pythons lint sanity build
 test: lint ## linters, then all tests, the modules against a real S3 server, and the Molecule scenario
-	@$(BIN)/pytest -n 2 --dist loadfile
+	@$(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 0
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test
 
 test-hosts: $(VENV)/test ## a disaster, and jobs by cron and systemd, on real hosts that are booted here; as root, and it says what else is missing
