@@ -47,7 +47,7 @@ env: $(VENV)/run ## the shell lines that point any S3 tool at the embedded store
 
 .PHONY: test test-hosts test-pythons lint sanity build
 test: lint ## linters, then all tests, the modules against a real S3 server, and the Molecule scenario
-	@$(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 0
+	@$(BIN)/pytest -n 4 --dist loadfile --max-worker-restart 0
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test
 
 test-hosts: $(VENV)/test ## a disaster, and jobs by cron and systemd, on real hosts that are booted here; as root, and it says what else is missing
@@ -91,12 +91,8 @@ soak: $(VENV)/run ## two hours of backups, prunes and restores beside busy write
 	@PYTHONPATH=collections $(BIN)/python -m soak
 
 .PHONY: faults
-faults: $(VENV)/test ## let every call and every answer of the store fail (FAULTS=short or full, FAULTS_ONLY="backup calls", FAULTS_SEED)
+faults: $(VENV)/test ## let every call and every answer of the store fail (FAULTS=short or full, FAULTS_ONLY="backup calls" or mutations, FAULTS_SEED)
 	@PYTHONPATH=collections $(BIN)/python -m faults
-
-.PHONY: faults-mutations
-faults-mutations: $(VENV)/test ## whether `make faults` finds an engine out that is made worse
-	@PYTHONPATH=collections $(BIN)/python -m faults.mutations
 
 .PHONY: pins
 pins: ## look for newer versions of what requirements/ pins

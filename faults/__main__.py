@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -23,15 +24,15 @@ from typing import Any
 from benchmarks import machine, report
 from benchmarks.object_store import BUCKET, running
 
-from . import answers, harness, lies, loading, scenes
-from .harness import Tally
+from . import answers, harness, installs, lies, loading, mutations, scenes
+from .harness import Breakable, Tally
 from .line import Certificates
-from .options import ANSWERS, CALLS, Options, from_environment
+from .options import ANSWERS, CALLS, MUTATIONS, Options, from_environment
 from .scenes import Bucket, Host, Scene
 
 _RESULTS = Path(os.environ.get("FAULTS_RESULTS") or "build/reliability") / "faults.json"
 # So many faults go to a worker at once.
-_AT_ONCE = 30
+_AT_ONCE = 10
 # How many violations are printed.
 _MOST = 100
 
@@ -45,6 +46,10 @@ def main() -> int:
             figures.append(figure)
             violations += [one for tally in tallies for one in tally.violations]
             print(report.text(asdict(figure)), flush=True)
+    if MUTATIONS in options.at:
+        figures.append(mutations.figure())
+        violations += [f"not found out: {name}" for name in figures[-1].raw["survived"]]
+        print(report.text(asdict(figures[-1])), flush=True)
     print(f"\n{options.form} form, {time.monotonic() - started:.0f} s, {len(violations)} violations")
     for one in violations[:_MOST]:
         print(f"VIOLATION {one}")
@@ -96,16 +101,18 @@ _ANSWERS_WORDS = (
 
 def _calls(world: World) -> Iterator[Tally]:
     """Every call of every command fails once."""
-    wanted = [scene for scene in scenes.SCENES if scene.verb in world.options.verbs]
+    wanted = [scene for scene in (*scenes.SCENES, *installs.SCENES) if scene.verb in world.options.verbs]
+    if "install" in world.options.verbs:
+        installs.fetch_wheels(world.place)
     known: set[tuple[str, str]] = set()
     jobs = []
     for scene, recorded in [(scene, world.submit(_record, scene)) for scene in wanted]:
         ended = recorded.result()
-        faults = harness.chosen(ended, world.options, known)
+        faults = harness.chosen(scene, ended, world.options, known)
         points = len(set(ended.points))
         tally = Tally(str(scene), scene.verb, points=points)
         jobs.append((tally, _in_pieces(world, _work, scene, faults, points, world.options)))
-    yield from _added(jobs)
+    yield from _added(jobs, world.options)
 
 
 def _answers(world: World) -> Iterator[Tally]:
@@ -119,33 +126,50 @@ def _answers(world: World) -> Iterator[Tally]:
         told = answers.chosen(scene, requests, world.options)
         tally = Tally(f"{scene}", scene.verb, points=max(requests.values()))
         jobs.append((tally, _in_pieces(world, _lie, scene, told)))
-    yield from _added(jobs)
+    yield from _added(jobs, world.options)
 
 
 def _in_pieces(world: World, work: Any, scene: Scene, faults: Sequence[Any], *more: Any) -> list[Future[Tally]]:
     return [world.submit(work, scene, faults[at : at + _AT_ONCE], *more) for at in range(0, len(faults), _AT_ONCE)]
 
 
-def _added(jobs: Sequence[tuple[Tally, list[Future[Tally]]]]) -> Iterator[Tally]:
+def _added(jobs: Sequence[tuple[Tally, list[Future[Tally]]]], options: Options) -> Iterator[Tally]:
     for tally, futures in jobs:
         for one in futures:
             tally.add(one.result())
+            if options.stops and tally.violations:
+                for waiting in itertools.chain.from_iterable(others for _tally, others in jobs):
+                    waiting.cancel()
+                yield tally
+                return
         print(f"{tally}", flush=True)
         yield tally
 
 
+def _breakable(place: str, endpoint: str, scene: Scene) -> Breakable:
+    return _installed(place, scene) if scene in installs.SCENES else _host(place, endpoint, scene)
+
+
 @cache
 def _host(place: str, endpoint: str, scene: Scene) -> Host:
-    folder = Path(place, f"worker-{os.getpid()}", str(abs(hash(scene))))
-    return Host(scene, folder, Bucket(endpoint, BUCKET))
+    return Host(scene, _folder(place, scene), Bucket(endpoint, BUCKET))
+
+
+@cache
+def _installed(place: str, scene: Scene) -> installs.Installed:
+    return installs.Installed(scene, _folder(place, scene), Path(place))
+
+
+def _folder(place: str, scene: Scene) -> Path:
+    return Path(place, f"worker-{os.getpid()}", str(abs(hash(scene))))
 
 
 def _record(place: str, endpoint: str, scene: Scene) -> Any:
-    return harness.record(_host(place, endpoint, scene))
+    return harness.record(_breakable(place, endpoint, scene))
 
 
 def _work(place: str, endpoint: str, scene: Scene, *more: Any) -> Tally:
-    return harness.work(_host(place, endpoint, scene), *more)
+    return harness.work(_breakable(place, endpoint, scene), *more)
 
 
 def _count(place: str, endpoint: str, scene: Scene) -> dict[str, int]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores import s3_client
 
-from . import child, lies, line, promises
+from . import child, lies, line
 from .harness import NOTHING, Tally
 from .lies import Lie
 from .line import Answered, Certificates
@@ -79,12 +79,12 @@ def work(host: Host, told: Sequence[Answered], certificates: Certificates) -> Ta
             tally.faults += 1
             tally.missed += not to.met
         after = host.stores()
-        found = promises.broken(host, ended, stores, after)
+        found = host.broken(ended, stores, after)
         host.configure()
         ended = child.run(host.command(FIRST_HOUR + 1), NOTHING, host.place, host.root)
-        if host.scene.verb == "restore" and host.left():
-            child.run(host.command(FIRST_HOUR + 1, "backup"), NOTHING, host.place, host.root)
-        found += promises.broken(host, ended, after, host.stores(), nth=1, recovers=True)
+        if tidying := host.tidying(FIRST_HOUR + 1):
+            child.run(tidying, NOTHING, host.place, host.root)
+        found += host.broken(ended, after, host.stores(), nth=1, recovers=True)
         tally.violations += [f"{host.scene}: {answered}: {one}" for one in found]
     tally.seconds = time.monotonic() - started
     return tally

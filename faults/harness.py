@@ -7,30 +7,46 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
-from . import child, kinds, promises
+from . import child, kinds
 from .calls import Point
 from .child import Ended, PowerCut
 from .kinds import FOR_EVER, KILL, ONCE, Fault
 from .options import Options
-from .scenes import FIRST_HOUR, Host
+from .promises import Stores
+from .scenes import FIRST_HOUR, Scene
 
 # How many faults a scene has at least, and how often the power fails, in a form that is not full.
 _LEAST = {"short": 12, "tiny": 6}
 _CUTS = {"short": 12, "tiny": 4}
 # Of how many faults one is followed by another, in the run that recovers from it.
 _SECOND = {"full": 1, "short": 3, "tiny": 4}
+# What that is; a kill more often: it leaves the most.
+_SECONDS = (*kinds.ERRORS, KILL, KILL)
 
 
 class Breakable(Protocol):
-    """A host that commands are given to."""
+    """A host that a command is given to: made anew as often as it is broken, below `root`, with `place` around it."""
+
+    scene: Scene
+    place: Path
+    root: Path
 
     def renew(self) -> None: ...
 
+    def stores(self) -> Stores: ...
+
     def command(self, hour: float) -> Callable[[], int]: ...
+
+    def tidying(self, hour: float) -> Callable[[], int] | None: ...
+
+    def broken(
+        self, ended: Ended, before: Stores, after: Stores, *, nth: int = 0, recovers: bool = False
+    ) -> Iterable[str]: ...
 
 
 @dataclass
@@ -60,21 +76,27 @@ class Tally:
         self.seconds += other.seconds
 
 
-def record(host: Host) -> Ended:
+def record(host: Breakable) -> Ended:
     """What the command does when nothing goes wrong. Raises AssertionError where it does not even do that."""
     host.renew()
     before = host.stores()
     ended = child.run(host.command(FIRST_HOUR), None, host.place, host.root)
-    found = promises.broken(host, ended, before, host.stores(), recovers=True)
+    found = list(host.broken(ended, before, host.stores(), recovers=True))
     assert not found, f"{host.scene}, without a fault: {found} {ended.said}"
     return ended
 
 
-def chosen(ended: Ended, options: Options, known: set[tuple[str, str]]) -> list[Fault | PowerCut]:
-    """The faults that happen: all; or in a short form one at every place that was not `known`, and some more."""
+def chosen(scene: Scene, ended: Ended, options: Options, known: set[tuple[str, str]]) -> list[Fault | PowerCut]:
+    """The faults that happen: all; or in a short form one at every place that was not `known`, and some more.
+
+    Of a slow scene's calls from the same place only the first and the last one fail.
+    """
     drawn = random.Random(options.seed)
     points = list(dict.fromkeys(ended.points))
-    cuts = [PowerCut(way, point) for point, ways in ended.ways.items() for way in ways]
+    if scene.slow:
+        first, last = ({point[:2]: point for point in some} for some in (reversed(points), points))
+        points = list(dict.fromkeys((*first.values(), *last.values())))
+    cuts = [PowerCut(way, point) for point in (*points, None) for way in ended.ways.get(point, ())]
     if options.full:
         return [*(Fault(what, times, point) for point in points for what, times in kinds.possible(point)), *cuts]
     # In any order, so that it is not always the first call of a place.
@@ -84,15 +106,16 @@ def chosen(ended: Ended, options: Options, known: set[tuple[str, str]]) -> list[
         if point[:2] not in known and options.form == "short":
             known.add(point[:2])
             new.append(point)
-    least = _LEAST[options.form]
+    fewer = 3 if scene.slow else 1
+    least, most_cuts = _LEAST[options.form] // fewer, _CUTS[options.form] // fewer
     wanted = [*new, *points[: max(0, least - len(new))]]
     faults = [Fault(*drawn.choice(list(kinds.possible(point))), point) for point in wanted]
     # What the store refuses once must never be taken for done.
     faults += [Fault("EACCES", ONCE, point) for point in points if point.call.startswith("s3 P")]
-    return [*faults, *drawn.sample(cuts, min(len(cuts), _CUTS[options.form]))]
+    return [*faults, *drawn.sample(cuts, min(len(cuts), most_cuts))]
 
 
-def work(host: Host, faults: Sequence[Fault | PowerCut], points: int, options: Options) -> Tally:
+def work(host: Breakable, faults: Sequence[Fault | PowerCut], points: int, options: Options) -> Tally:
     """Let these happen, one after the other, each on a host of its own."""
     tally = Tally(str(host.scene), host.scene.verb)
     started = time.monotonic()
@@ -103,7 +126,9 @@ def work(host: Host, faults: Sequence[Fault | PowerCut], points: int, options: O
     return tally
 
 
-def _happen(host: Host, fault: Fault | PowerCut, points: int, drawn: random.Random, one_of: int, tally: Tally) -> None:
+def _happen(
+    host: Breakable, fault: Fault | PowerCut, points: int, drawn: random.Random, one_of: int, tally: Tally
+) -> None:
     host.renew()
     what = str(fault)
 
@@ -112,11 +137,10 @@ def _happen(host: Host, fault: Fault | PowerCut, points: int, drawn: random.Rand
     def run(nth: int, fault: Fault | PowerCut | None, *, recovers: bool = False) -> Ended:
         nonlocal stores
         ended = child.run(host.command(FIRST_HOUR + nth), fault or NOTHING, host.place, host.root)
-        if recovers and host.scene.verb == "restore" and host.left():
-            # Where the target has the content already, a restore does nothing, and the next backup is what tidies.
-            child.run(host.command(FIRST_HOUR + nth, "backup"), NOTHING, host.place, host.root)
+        if recovers and (tidying := host.tidying(FIRST_HOUR + nth)):
+            child.run(tidying, NOTHING, host.place, host.root)
         before, stores = stores, host.stores()
-        found = promises.broken(host, ended, before, stores, nth=nth, recovers=recovers)
+        found = host.broken(ended, before, stores, nth=nth, recovers=recovers)
         tally.violations += [f"{host.scene}: {what}: {one}" for one in found]
         return ended
 
@@ -124,16 +148,12 @@ def _happen(host: Host, fault: Fault | PowerCut, points: int, drawn: random.Rand
     tally.faults += 1
     tally.missed += not ended.met
     if drawn.randrange(one_of) == 0:
-        second = Fault(
-            drawn.choice((*kinds.ERRORS, KILL, KILL)), drawn.choice((ONCE, FOR_EVER)), number=drawn.randrange(points)
-        )
+        second = Fault(drawn.choice(_SECONDS), drawn.choice((ONCE, FOR_EVER)), number=drawn.randrange(points))
         what = f"{fault}, then {second}"
         if run(1, second).met:
             tally.seconds_faults += 1
     run(2, None, recovers=True)
 
 
-# A kill more often: it leaves the most.
-_SECONDS = (*kinds.ERRORS, KILL, KILL)
 # Comes to no call.
 NOTHING = Fault("EIO", ONCE, Point("", "", 0))

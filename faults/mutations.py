@@ -13,6 +13,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import report
+
 from .calls import ENGINE
 
 _COLLECTIONS = Path(ENGINE).parents[5]
@@ -63,14 +65,19 @@ MUTATIONS = (
 )
 
 
-def main() -> int:
-    survived = [one.name for one in MUTATIONS if not _is_found(one)]
-    for name in survived:
-        print(f"NOT FOUND OUT: {name}")
-    return 1 if survived else 0
+def figure() -> report.Figure:
+    """Lets each be looked for; `raw["survived"]` names those that were not found out."""
+    made = report.Figure("The harness can fail", "The engine is made worse in one place, and the same faults are met.")
+    survived = []
+    for one in MUTATIONS:
+        found = _violations(one)
+        made.add(one.name, f"{found} violations" if found else "not found out", "at least 1 violation", found > 0)
+        survived += [] if found else [one.name]
+    made.raw = {"survived": survived}
+    return made
 
 
-def _is_found(mutation: Mutation) -> bool:
+def _violations(mutation: Mutation) -> int:
     with tempfile.TemporaryDirectory(prefix="eternia-mutation-") as folder:
         copy = Path(folder, "collections")
         shutil.copytree(_COLLECTIONS, copy, ignore=shutil.ignore_patterns("__pycache__"))
@@ -82,12 +89,7 @@ def _is_found(mutation: Mutation) -> bool:
             )
         path.write_text(text.replace(mutation.right, mutation.wrong))
         environment = {**os.environ, "PYTHONPATH": str(copy), "FAULTS_ONLY": mutation.only, "FAULTS_RESULTS": folder}
+        environment.update(FAULTS="short", FAULTS_STOP="1")
         command = [sys.executable, "-m", "faults"]
         done = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
-    found = done.stdout.count("VIOLATION") or done.stderr.count("without a fault: [")
-    print(f"{mutation.name}: {f'found out, {found} violations' if found else 'NOT found out'}", flush=True)
-    return bool(found)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return done.stdout.count("VIOLATION") or done.stderr.count("without a fault: [")

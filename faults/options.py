@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 VERBS = ("backup", "prune", "restore", "drill", "install")
-# What is looked at: each call, or each answer of the store.
-CALLS, ANSWERS = "calls", "answers"
+# What is looked at: each call, each answer of the store, and whether an engine that was made worse is found out.
+CALLS, ANSWERS, MUTATIONS = "calls", "answers", "mutations"
+AT = (CALLS, ANSWERS, MUTATIONS)
 FORMS = ("short", "full", "tiny")
 
 
@@ -19,8 +20,8 @@ FORMS = ("short", "full", "tiny")
 class Options:
     """`form` says how many of the faults happen, `verbs` to which commands; `seed` draws those of a short run.
 
-    `at` is what is made to fail: calls, answers, or both. `place` is where everything is written, `jobs` how many hosts
-    are broken at once.
+    `at` are some of AT. `place` is where everything is written, `jobs` how many hosts are broken at once. With `stops`
+    the first violation is enough.
     """
 
     form: str
@@ -29,6 +30,7 @@ class Options:
     seed: int
     place: Path
     jobs: int
+    stops: bool
 
     @property
     def full(self) -> bool:
@@ -39,18 +41,20 @@ def from_environment() -> Options:
     """Raises ValueError for what does not exist."""
     get = os.environ.get
     form, words = get("FAULTS") or "short", (get("FAULTS_ONLY") or "").split()
-    unknown = {form} - {*FORMS} | {*words} - {*VERBS, CALLS, ANSWERS}
+    unknown = {form} - {*FORMS} | {*words} - {*VERBS, *AT}
     if unknown:
         raise ValueError(
             f"{', '.join(sorted(unknown))}: FAULTS is one of {', '.join(FORMS)}; FAULTS_ONLY has some of "
-            f"{', '.join((*VERBS, CALLS, ANSWERS))}"
+            f"{', '.join((*VERBS, *AT))}"
         )
     memory = Path("/dev/shm")
     return Options(
         form=form,
         verbs=tuple(verb for verb in VERBS if verb in words) or VERBS,
-        at=tuple(one for one in (CALLS, ANSWERS) if one in words) or (CALLS, ANSWERS),
+        # The whole engine is mutated only where the whole is looked at.
+        at=tuple(one for one in AT if one in words) or ((CALLS, ANSWERS) if words or form == "tiny" else AT),
         seed=int(get("FAULTS_SEED") or 1),
         place=Path(get("FAULTS_DIR") or (memory if os.access(memory, os.W_OK) else "build/faults")).absolute(),
         jobs=int(get("FAULTS_JOBS") or os.cpu_count() or 1),
+        stops=bool(get("FAULTS_STOP")),
     )

@@ -27,6 +27,8 @@ NOTHING, NAMES, ALL_BUT = "power cut, nothing survives", "power cut, names witho
 
 # The real ones: those of `os` are seen by then.
 _REAL = {name: getattr(os, name) for name in dir(os) if callable(getattr(os, name))}
+# Of so many names each is lost alone; of more, the latest.
+_MOST_NAMES = 30
 _WRITES = {"pwrite": 0, "ftruncate": 0, "copy_file_range": 1, "ioctl": 0}
 
 
@@ -75,7 +77,8 @@ class Power:
         if self._names and self._bytes:
             yield NAMES
         if len(self._names) > 1:
-            yield from (f"{ALL_BUT} {number}" for number in range(len(self._names)) if self._is_alone(number))
+            latest = range(max(0, len(self._names) - _MOST_NAMES), len(self._names))
+            yield from (f"{ALL_BUT} {number}" for number in latest if self._is_alone(number))
 
     def fail(self, way: str) -> str:
         """Take back what is lost that way; says what."""

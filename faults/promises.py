@@ -9,12 +9,14 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.eternia.backup.plugins.module_utils.engine import names
 
 from .child import TRACE, Ended
-from .scenes import FOREIGN, Host
+
+if TYPE_CHECKING:
+    from .scenes import Host
 
 _MANIFEST = names.MANIFEST_SUFFIX
 _KEPT = 2
@@ -36,13 +38,13 @@ def broken(
     """
     if ended.hung:
         return ["it hung"]
-    found = [*_whole_stores(host, after), *_retained(before, after)]
+    found = [*_whole_stores(host, after), *_retained(host, before, after)]
     if host.scene.verb == "restore":
         found += _restored(host, ended, is_first=nth == 0)
     elif host.source() != host.remains:
         found.append("the source was changed")
     if ended.code is not None:
-        found += _told(ended)
+        found += told(ended)
         found += _true(host, ended, before, after)
     if recovers:
         found += _recovered(host, ended, after)
@@ -57,12 +59,12 @@ def _whole_stores(host: Host, after: Stores) -> Iterator[str]:
                 trouble = _trouble(host, store, name.removesuffix(_MANIFEST), there)
                 if trouble:
                     yield f"{name} in {store}: {trouble}"
-            elif names.parse_with_sidecar(name) is None and not _is_known(store, name):
+            elif names.parse_with_sidecar(name) is None and not _is_known(host, store, name):
                 yield f"{name} lies in {store}"
 
 
-def _is_known(store: str, name: str) -> bool:
-    known = {*FOREIGN, "eternia_backup.host.json", "last-run.json", "drills.json", "drills.begun.json"}
+def _is_known(host: Host, store: str, name: str) -> bool:
+    known = {*host.foreign, "eternia_backup.host.json", "last-run.json", "drills.json", "drills.begun.json"}
     return store == "safety" or name in known or name in (".lock", ".drill.lock") or name == "eternia_backup.probe"
 
 
@@ -100,7 +102,7 @@ def _verified(there: dict[str, bytes]) -> set[str]:
     return {name for name in there if f"{name}{_MANIFEST}" in there}
 
 
-def _retained(before: Stores, after: Stores) -> Iterator[str]:
+def _retained(host: Host, before: Stores, after: Stores) -> Iterator[str]:
     """What retention never deletes is there."""
     for store, there in before.items():
         known, have = _verified(there), _verified(after[store])
@@ -112,7 +114,7 @@ def _retained(before: Stores, after: Stores) -> Iterator[str]:
             yield from (f"{name} is gone from {store}" for name in stay - have)
             if len(have) < _KEPT:
                 yield f"{store} has only {len(have)} verified backups"
-    yield from (f"{name} was touched" for name, data in FOREIGN.items() if after["the disk"].get(name) != data)
+    yield from (f"{name} was touched" for name, data in host.foreign.items() if after["the disk"].get(name) != data)
 
 
 def _restored(host: Host, ended: Ended, *, is_first: bool) -> Iterator[str]:
@@ -153,7 +155,7 @@ def _is_data(name: str) -> bool:
     return names.parse(name) is not None
 
 
-def _told(ended: Ended) -> Iterator[str]:
+def told(ended: Ended) -> Iterator[str]:
     """Whatever fails says what failed, where, and what to do next."""
     if ended.code == TRACE or "Traceback" in ended.said or "A fault of this program" in ended.said:
         lines = ended.said.strip().splitlines()

@@ -32,15 +32,23 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine.config impor
 from ansible_collections.eternia.backup.tests.unit.builders import NOON, SetClock, add_rows, clock, connect, database
 from ansible_collections.eternia.backup.tests.unit.situations import SITUATIONS, Situation, view
 
+from . import promises
+from .child import Ended
+from .promises import Stores
+
 BACKUPS = 4
 # How many hours after NOON the command comes, and what recovers from it.
 FIRST_HOUR = 10
+_DAY_SECONDS = 25 * 3600
 FOREIGN = {"notes.txt": b"of an operator", "eternia_backup_20261301_000000.db": b"of nobody"}
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A command, and the host on which it is given: `situation` is what is at its target, `rows` make its size."""
+    """A command, and the host on which it is given: `situation` is what is at its target, `rows` make its size.
+
+    One that is `slow` takes seconds, and fewer of its calls fail.
+    """
 
     verb: str
     name: str
@@ -48,6 +56,7 @@ class Scene:
     s3: bool = False
     compression: str = "none"
     rows: int = 50
+    slow: bool = False
 
     def __str__(self) -> str:
         return f"{self.verb}, {self.name}"
@@ -138,7 +147,7 @@ class Host:
     def target(self) -> target.Target:
         return target.of(self.config, self.scene.there.kind)
 
-    def stores(self) -> dict[str, dict[str, bytes]]:
+    def stores(self) -> Stores:
         """What lies in every store, by its name there."""
         found = {"the disk": _files(self.storage), "safety": _files(self.storage / "safety")}
         if self.bucket is not None:
@@ -197,6 +206,11 @@ class Host:
         )
 
     @property
+    def foreign(self) -> dict[str, bytes]:
+        """What lies among the backups and is somebody else's."""
+        return FOREIGN
+
+    @property
     def wanted(self) -> str:
         """The backup that is restored: not the newest."""
         return sorted(self.versions)[-2]
@@ -205,6 +219,21 @@ class Host:
         """What a command must not leave for good."""
         places = (self.storage / ".staging", self.storage / ".drill", self.target.staging)
         return [str(path.relative_to(self.root)) for path in places if path.exists()]
+
+    def broken(self, ended: Ended, before: Stores, after: Stores, *, nth: int = 0, recovers: bool = False) -> list[str]:
+        """The promises that are broken after a command, as promises.broken()."""
+        return promises.broken(self, ended, before, after, nth=nth, recovers=recovers)
+
+    def tidying(self, hour: float) -> Callable[[], int] | None:
+        """What tidies where the command found nothing to do: the next backup, on the next day.
+
+        Until then somebody may go on with a fetch that was cut off.
+        """
+        if self.scene.verb != "restore" or not self.left():
+            return None
+        for path in self.target.staging.rglob("*"):
+            os.utime(path, (path.stat().st_atime, path.stat().st_mtime - _DAY_SECONDS))
+        return self.command(hour, "backup")
 
     def command(self, hour: float, verb: str | None = None) -> Callable[[], int]:
         """The scene's command, or another, as somebody types it, so many hours after NOON."""

@@ -43,7 +43,7 @@ def run(version: str, interpreter: str | None, requirements: str, tests: list[st
     subprocess.run([interpreter, "-m", "venv", environment], check=True)
     pip = [environment / "bin/pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "-r", CHECKOUT / requirements], check=True)
-    command = [environment / "bin/pytest", "-q", "-n", "2", "--dist", "loadfile", "--max-worker-restart", "0", *tests]
+    command = [environment / "bin/pytest", "-q", "-n", "4", "--dist", "loadfile", "--max-worker-restart", "0", *tests]
     return subprocess.run(command, cwd=CHECKOUT, check=False).returncode != 0
 
 

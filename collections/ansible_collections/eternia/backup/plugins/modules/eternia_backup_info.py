@@ -210,6 +210,13 @@ record:
     failures: {s3: 2}
     last_success_at: "2026-11-22T22:00:03Z"
     tool_version: 0.1.0
+locks_ending:
+  description:
+    - The backups in S3 that the policy keeps, and whose Object Lock ends soon or has ended, each with when, UTC.
+    - Empty where no C(cloud_backup.object_lock_days) is set, and where runs renew the locks.
+  returned: success
+  type: dict
+  sample: {eternia_backup_20261122_220000.db: "2026-11-23T22:00:00Z"}
 promises:
   description:
     - What the store in S3 was last seen to keep of what backups rely on, by C(eternia-backup check-store).

@@ -10,7 +10,7 @@ import shutil
 from contextlib import closing
 
 import pytest
-from ansible_collections.eternia.backup.plugins.module_utils.engine import files, snapshot, sqlite
+from ansible_collections.eternia.backup.plugins.module_utils.engine import copying, files, snapshot, sqlite
 from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import DamagedError, StoreError
 from ansible_collections.eternia.backup.tests.unit import test_snapshot as anywhere
 from ansible_collections.eternia.backup.tests.unit.builders import add_rows, connect, database, query
@@ -81,7 +81,7 @@ def test_a_clone_of_another_moment_is_noticed(tmp_path, monkeypatch, mode, state
     """The rows are counted in the clone, so something has to tie it to the source."""
     path = database(tmp_path / "eternia.db", mode=mode)
     earlier = path.read_bytes()
-    clone_ = files.clone
+    clone_ = copying.clone
 
     def stale(source, target, size):
         cloned = clone_(source, target, size)
@@ -97,19 +97,19 @@ def test_a_clone_of_another_moment_is_noticed(tmp_path, monkeypatch, mode, state
             application.execute(statement)
         if statements is None:
             application.close()
-        monkeypatch.setattr(files, "clone", stale)
+        monkeypatch.setattr(copying, "clone", stale)
         with pytest.raises(StoreError, match="clone of the database is not what the database is"):
             take(path, tmp_path / "copy")
 
 
 def test_where_a_second_clone_cannot_be_made_it_is_copied(tmp_path, monkeypatch):
-    clone_, asked = files.clone, []
+    clone_, asked = copying.clone, []
 
     def once(source, target, size):
         asked.append(size)
         return len(asked) == 1 and clone_(source, target, size)
 
-    monkeypatch.setattr(files, "clone", once)
+    monkeypatch.setattr(copying, "clone", once)
     path = database(tmp_path / "eternia.db")
     with closing(connect(path)) as application:
         add_rows(application, 300)

@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.eternia.backup.plugins.module_utils.engine import (
     backup,
+    copying,
     drill,
     files,
     history,
@@ -548,7 +549,7 @@ def test_a_full_disk_is_told(config, monkeypatch):
     def full(*_arguments, **_keywords):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(files, "copy_bytes", full)
+    monkeypatch.setattr(copying, "copy_bytes", full)
     assert "no space left on device. Nothing was changed" in str(fail(config))
 
 

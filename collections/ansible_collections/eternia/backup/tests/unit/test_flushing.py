@@ -10,7 +10,7 @@ import os
 import threading
 
 import pytest
-from ansible_collections.eternia.backup.plugins.module_utils.engine import files
+from ansible_collections.eternia.backup.plugins.module_utils.engine import copying
 
 STEP, STEPS = 4096, 10
 
@@ -25,11 +25,11 @@ def pair(tmp_path):
 
 @pytest.fixture(autouse=True)
 def _no_clones(monkeypatch):
-    monkeypatch.setattr(files, "clone", lambda *_: False)
+    monkeypatch.setattr(copying, "clone", lambda *_: False)
 
 
 def copy(pair):
-    return files.copy_bytes(*pair, STEPS * STEP, flush_bytes=STEP)
+    return copying.copy_bytes(*pair, STEPS * STEP, flush_bytes=STEP)
 
 
 def test_all_is_copied_and_each_step_flushed(pair, monkeypatch):
@@ -42,7 +42,7 @@ def test_all_is_copied_and_each_step_flushed(pair, monkeypatch):
         flushed.append(begun)
         sizes.append(os.fstat(descriptor).st_size)
 
-    monkeypatch.setattr(files.os, "fdatasync", slow)
+    monkeypatch.setattr(copying.os, "fdatasync", slow)
     assert copy(pair) == "copy_file_range"
     assert os.pread(pair[1], STEPS * STEP, 0) == os.pread(pair[0], STEPS * STEP, 0)
     assert len(flushed) == STEPS
@@ -59,7 +59,7 @@ def test_a_flush_that_fails_is_a_copy_that_fails(pair, monkeypatch, at):
         if len(done) == at:
             raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(files.os, "fdatasync", flush)
+    monkeypatch.setattr(copying.os, "fdatasync", flush)
     with pytest.raises(OSError, match="Input/output error"):
         copy(pair)
 
@@ -80,7 +80,7 @@ def test_no_flush_outlives_the_copy(pair, monkeypatch):
             raise KeyboardInterrupt
         join(thread, *arguments)
 
-    monkeypatch.setattr(files.os, "fdatasync", flush)
+    monkeypatch.setattr(copying.os, "fdatasync", flush)
     monkeypatch.setattr(threading.Thread, "join", interrupted)
     with pytest.raises(KeyboardInterrupt):
         copy(pair)
@@ -93,6 +93,6 @@ def test_where_no_thread_can_be_had_it_is_done_one_after_the_other(pair, monkeyp
 
     flushed = []
     monkeypatch.setattr(threading.Thread, "start", start)
-    monkeypatch.setattr(files.os, "fdatasync", flushed.append)
+    monkeypatch.setattr(copying.os, "fdatasync", flushed.append)
     copy(pair)
     assert flushed == [pair[1]] * STEPS

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, object_lock, prune
+from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, health, object_lock, prune, status
 from ansible_collections.eternia.backup.plugins.module_utils.engine.names import iso, parse
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.base import Owner
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Store
@@ -221,15 +221,65 @@ def test_one_that_cannot_be_locked_keeps_no_other_from_it(config, locks, monkeyp
     assert ends == {first.name: moment + DAYS * DAY, second.name: NOW + HOUR + DAYS * DAY}
 
 
-def test_a_harder_lock_stays_as_it_is(config, locks):
-    """Compliance cannot become governance: the lock is as it was, and that is said."""
+def test_a_harder_lock_stays_as_hard(config, locks):
+    """Compliance cannot become governance, and would not be extended by a request that asks for it."""
+    config = replace(config, policy=replace(config.policy, keep_last=9))
+    first, moment = run(config, NOW), NOW + DAY + HOUR
+    softer = replace(config, cloud=replace(config.cloud, object_lock_mode="GOVERNANCE"))
+    taken = run(softer, moment)
+    assert {locks(config)[name] for name in of(first)} == {("COMPLIANCE", moment + DAYS * DAY)}
+    assert taken.warnings == []
+
+
+def test_a_lock_on_the_data_that_is_longer_keeps_the_manifest_from_nothing(config, locks, object_store):
+    config = replace(config, policy=replace(config.policy, keep_last=9))
+    first, moment, far = run(config, NOW), NOW + DAY + HOUR, NOW + 9 * DAY
+    object_store.client().put_object_retention(
+        Bucket=config.cloud.bucket,
+        Key=f"{config.cloud.prefix}/{first.name}",
+        Retention={"Mode": "COMPLIANCE", "RetainUntilDate": far},
+    )
+    taken = run(config, moment)
+    data, manifest = of(first)
+    assert (locks(config)[data][1], locks(config)[manifest][1]) == (far, moment + DAYS * DAY)
+    assert taken.warnings == []
+
+
+def test_what_somebody_put_on_top_is_not_locked_in_its_place(config, locks, object_store):
     config = replace(config, policy=replace(config.policy, keep_last=9))
     first = run(config, NOW)
-    softer = replace(config, cloud=replace(config.cloud, object_lock_mode="GOVERNANCE"))
-    taken = run(softer, NOW + DAY + HOUR)
-    assert locks(config)[str(first.name)] == ("COMPLIANCE", NOW + DAYS * DAY)
-    assert len(taken.warnings) == 1
-    assert "could not be locked for longer" in taken.warnings[0]
+    key = f"{config.cloud.prefix}/{first.name}"
+    object_store.client().put_object(Bucket=config.cloud.bucket, Key=key, Body=b"garbage" * 100)
+    (warning,) = run(config, NOW + DAY + HOUR).warnings
+    assert f"{first.name} is damaged: it has 700 bytes" in warning
+    assert "Look at its versions there." in warning
+    assert locks(config)[str(first.name)] is None
+
+
+def test_a_run_that_fails_keeps_locked_what_there_is(config, locks):
+    config = replace(config, policy=replace(config.policy, keep_last=9))
+    first, moment = run(config, NOW), NOW + DAY + HOUR
+    config.database_path.unlink()
+    with pytest.raises(backup.RunFailedError):
+        run(config, moment)
+    assert {locks(config)[name] for name in of(first)} == {("COMPLIANCE", moment + DAYS * DAY)}
+
+
+def test_locks_that_no_run_renews_are_told_of_before_they_end(config):
+    config = replace(config, policy=replace(config.policy, keep_last=9))
+    first = run(config, NOW)
+    late = NOW + DAYS * DAY - object_lock.margin(config) / 4 + HOUR
+
+    def told(moment):
+        found = status.read(config, now=moment)
+        assert found.locks_ending == ({} if moment < late else {str(first.name): iso(NOW + DAYS * DAY)})
+        return [str(one.message) for one in health.troubles(config, found, moment) if "The lock of" in one.message]
+
+    assert told(late - 2 * HOUR) == []
+    (message,) = told(late)
+    assert message.startswith(
+        "The lock of 1 backup in s3 ends soon, or has ended, and no run renews it: that of eternia"
+    )
 
 
 def test_what_is_locked_restores_verifies_and_is_shown(both, lockable_bucket):

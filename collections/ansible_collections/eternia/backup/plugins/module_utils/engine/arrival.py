@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from . import compression, files, staging
+from .copying import Progress
 from .errors import NotFoundError
-from .files import Progress
 from .manifest import Manifest
 from .nearby import Nearby, take
 from .parts import Part, in_a_row, split

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from . import (
     catalog,
     claim,
+    copying,
     digest,
     failure,
     files,
@@ -51,7 +52,7 @@ from .stores.s3_client import S3Error
 
 if TYPE_CHECKING:
     from . import prune
-    from .stores.s3 import S3Store
+    from .stores.local import LocalStore
 
 
 @dataclass
@@ -162,6 +163,7 @@ def run(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcom
         staging = held.enter_context(local.staging())
         outcome = held.enter_context(_recorded(config, clock, staging, begun))
         require_possible(clock.now())
+        held.push(_keeping_locked(config, local, clock, staging, outcome))
         claim.take(local, config.owner, staging=staging)
         for live in filter(lambda live: os.path.lexists(live.staging), target.both(config)):
             # Only where a restore left something: a run starts every hour, and has no time to waste.
@@ -213,9 +215,7 @@ def run(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcom
                 raise S3Error(f"{outcome.path} is valid on the disk, but S3 has not got everything. {exc}") from exc
             finally:
                 outcome.create_only = remote.create_only
-            with timed(outcome.steps, "send"):
-                attempt.lock(config, remote, staging)
-            if newest is None and taken.way != files.REFLINK:
+            if newest is None and taken.way != copying.REFLINK:
                 with timed(outcome.steps, "store"):
                     attempt.share(manifest, staging)
     return outcome
@@ -260,6 +260,32 @@ def _described(begun: Record, outcome: Outcome, seconds: float) -> Record:
         warnings=tuple(outcome.warnings),
         create_only=begun.create_only if outcome.create_only is None else outcome.create_only,
     )
+
+
+def _keeping_locked(
+    config: Config, local: LocalStore, clock: Clock, staging: Path, outcome: Outcome
+) -> Callable[..., None]:
+    """What sees to it, when the run ends, that what S3 has to keep stays locked there; also where the run has failed.
+
+    A host that takes no backups any more, for want of a sound source, must not let go of those that it has.
+    """
+    is_locking = config.cloud is not None and config.cloud.object_lock_days > 0
+
+    def renew(kind: type[BaseException] | None, *_unused: object) -> None:
+        was_stopped = kind is not None and not issubclass(kind, Exception)
+        remote = None if was_stopped or not is_locking else catalog.remote(config)
+        if remote is None:
+            return
+        from . import object_lock
+
+        try:
+            with timed(outcome.steps, "send"):
+                pinned = {copy.name for copy in local.copies() if copy.pinned}
+                object_lock.renew(config, remote, pinned=pinned, now=clock.now(), staging=staging, warn=outcome.warn)
+        except StoreError as exc:
+            outcome.warn(f"Whether the backups in S3 stay locked is not known. {exc}")
+
+    return renew
 
 
 def _prove(config: Config, name: BackupName, taken: Snapshot, clock: Clock, outcome: Outcome) -> Manifest:
@@ -346,20 +372,6 @@ class _Attempt:
             self.outcome.warn(str(exc))
             return None
         return newest
-
-    def lock(self, config: Config, remote: S3Store, staging: Path) -> None:
-        """See to it that what S3 has to keep stays locked there."""
-        if config.cloud is None or not config.cloud.object_lock_days:
-            return
-        from . import object_lock
-
-        try:
-            pinned = {copy.name for copy in self.local.copies() if copy.pinned}
-            object_lock.renew(
-                config, remote, pinned=pinned, now=self._clock.now(), staging=staging, warn=self.outcome.warn
-            )
-        except StoreError as exc:
-            self.outcome.warn(f"Whether the backups in S3 stay locked is not known. {exc}")
 
     def share(self, manifest: Manifest, staging: Path) -> None:
         """One file on the disk for this backup and the one before it, where both hold the same bytes.

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from . import files
+from . import copying
+from .copying import Progress
 from .errors import EngineError
-from .files import Progress
 
 _STYLES = {"verified": "green", "legacy": "yellow", "raw": "yellow", "damaged": "bold red"}
 # What a terminal obeys and nobody sees, but for tab and newline: the names in a manifest are other people's.
@@ -63,7 +63,7 @@ def require_progress_bar() -> None:
 def progress_bar(total: int) -> Iterator[Progress]:
     """On a terminal a bar with the rate and the time left, for `total` bytes; nothing elsewhere."""
     if not sys.stderr.isatty():
-        yield files.silent
+        yield copying.silent
         return
     require_progress_bar()
     from rich import progress

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import files, sqlite, wal
+from . import copying, files, sqlite, wal
 from .pin import Pin
 
 # The header of a database: among others its size, and a counter of its changes.
@@ -50,7 +50,7 @@ class Clone:
         original = _original(self.target)
         try:
             with files.opened(files.make(original)) as second:
-                files.copy_bytes(descriptor, second, os.fstat(descriptor).st_size)
+                copying.copy_bytes(descriptor, second, os.fstat(descriptor).st_size)
             with files.opened(os.open(_log_of(original), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)) as log:
                 wal.fold(log, self.mark, descriptor)
             os.ftruncate(descriptor, self.bytes)
@@ -74,7 +74,7 @@ def take(pin: Pin, path: Path, target: Path, descriptor: int) -> Clone | None:
         return Clone(path, target, size, shape, None)
     log, mark = pin.needed_log
     with files.opened(files.make(_log_of(_original(target)))) as copy:
-        files.copy_bytes(log, copy, mark.log_bytes)
+        copying.copy_bytes(log, copy, mark.log_bytes)
     return Clone(path, target, size, shape, mark)
 
 

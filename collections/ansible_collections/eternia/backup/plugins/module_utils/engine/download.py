@@ -12,13 +12,13 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from . import choice, digest, fetch, files, lock, log, manifest, nearby, selection, staging
+from . import choice, copying, digest, fetch, files, lock, log, manifest, nearby, selection, staging
 from .clock import Clock
 from .config import Config
+from .copying import Progress
 from .eligibility import Chosen
 from .encryption import Identity
 from .errors import ConfigError, DamagedError, NameTakenError, StoreError
-from .files import Progress
 from .manifest import Digest, Manifest
 from .names import MANIFEST_SUFFIX, required
 from .recovery import Outcome, Request
@@ -30,7 +30,7 @@ Watch = Callable[[int], AbstractContextManager[Progress]]
 
 def unwatched(_bytes: int) -> AbstractContextManager[Progress]:
     """The watch that nobody keeps."""
-    return nullcontext(files.silent)
+    return nullcontext(copying.silent)
 
 
 def run(

@@ -19,6 +19,7 @@ from typing import Any
 
 from . import (
     catalog,
+    copying,
     eligibility,
     encoding,
     fetch,
@@ -237,7 +238,7 @@ class _Attempt:
         live = target_.of(self._config, choice.copy.name.kind)
         with files.emptied(self._place / "host") as directory:
             target = Target(live.kind, directory / live.path.name)
-            staged = fetch.bring(chosen, target, level=self._config.verify, outcome=steps, progress=files.silent)
+            staged = fetch.bring(chosen, target, level=self._config.verify, outcome=steps, progress=copying.silent)
             with steps.step("place"):
                 placing.place(target, staged, kept=_NOTHING_WAS_THERE, keeping=directory, outcome=steps)
             with steps.step("open"):

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import catalog, digest, encoding, encryption, files, staging, verify
+from . import catalog, copying, digest, encoding, encryption, files, staging, verify
+from .copying import Progress
 from .eligibility import Chosen, together
 from .encryption import Identity
 from .errors import DamagedError, EngineError, NotFoundError, StoreError, TargetError
-from .files import Progress
 from .manifest import Content, Manifest
 from .nearby import Nearby
 from .recovery import Outcome
@@ -185,7 +185,7 @@ def _bring_raw(candidate: Candidate, target: Target, outcome: Outcome) -> Staged
             for suffix in target.suffixes:
                 kept = raw / target.beside(suffix).name
                 if suffix == "" or kept.exists():
-                    files.copy_file(kept, target.staging / kept.name)
+                    copying.copy_file(kept, target.staging / kept.name)
                     outcome.bytes_fetched += kept.stat().st_size
             content = digest.of_whole(path, digest.preferred_algorithm())
     except OSError as exc:

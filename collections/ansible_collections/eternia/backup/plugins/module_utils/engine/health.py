@@ -61,6 +61,7 @@ def troubles(config: Config, found: Status, now: datetime) -> list[Trouble]:
 def _all(config: Config, found: Status, now: datetime) -> Iterator[Trouble]:
     yield from _stores(config, found)
     yield from _promises(config, found)
+    yield from _locks(found)
     yield from _age(config, found)
     yield from _last_run(found)
     yield from _drill(found, now)
@@ -104,6 +105,17 @@ def _promises(config: Config, found: Status) -> Iterator[Trouble]:
         if not (fresh and broken.promise == CREATE_ONLY):
             advice = "Once that is put right: eternia-backup check-store."
             yield Trouble(Level.WARNING, f"s3 does not keep {broken.promise!r}. {broken.meaning} {advice}")
+
+
+def _locks(found: Status) -> Iterator[Trouble]:
+    if found.locks_ending and not found.running:
+        name, end = min(found.locks_ending.items(), key=lambda one: one[1])
+        what = counted(len(found.locks_ending), "backup")
+        yield Trouble(
+            Level.WARNING,
+            f"The lock of {what} in s3 ends soon, or has ended, and no run renews it: that of {name} at {end}. Find "
+            "out why; the warnings of the last run say it.",
+        )
 
 
 def _age(config: Config, found: Status) -> Iterator[Trouble]:

@@ -14,7 +14,8 @@ from pathlib import Path
 from . import files
 from .errors import TargetError, quoted, shortened
 from .identity import Identity
-from .target import COMPANIONS, Target
+from .sqlite import COMPANIONS
+from .target import Target
 
 _NAME = "journal.json"
 # Its name while what was there is being put back.

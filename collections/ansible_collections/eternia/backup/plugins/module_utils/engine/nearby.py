@@ -16,7 +16,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import catalog, compression, digest, files, log
+from . import catalog, compression, copying, digest, files, log
 from .config import Config
 from .eligibility import Chosen
 from .errors import DamagedError, EngineError, StoreError
@@ -54,7 +54,7 @@ def candidates(config: Config, target: Target, chosen: Chosen) -> list[Nearby]:
     return found
 
 
-def take(target: int, manifest: Manifest, nearby: Sequence[Nearby], progress: files.Progress) -> frozenset[int]:
+def take(target: int, manifest: Manifest, nearby: Sequence[Nearby], progress: copying.Progress) -> frozenset[int]:
     """Write what is nearby of a backup's content into an open file; the numbers of the parts that are there now.
 
     What the file holds already counts. Raises OSError where it cannot be written.

@@ -10,13 +10,13 @@ lock is never shortened, so that what is known of one once, beside the backups, 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from . import files, log, names
 from .config import Config
-from .errors import ConfigError
+from .errors import ConfigError, DamagedError, EngineError, NotFoundError
 from .names import BackupName
 from .retention import apply_policy
 from .stores.base import Copy
@@ -43,26 +43,25 @@ def renew(
     """Lock for longer what the policy keeps and whose lock might end before the next run; how many that were.
 
     `pinned` are kept by a pin elsewhere. Asks S3 only about what is not known yet. What fails is a warning: the backup
-    is there. Raises StoreError where S3 cannot be listed.
+    is there. Raises StoreError where S3 cannot be listed, or the prefix is another host's.
     """
-    if config.cloud is None:
-        return 0
-    until = config.cloud.lock_until(now)
-    if until is None:
+    until = None if config.cloud is None else config.cloud.lock_until(now)
+    if until is None or not remote.claimed(config.owner):
         return 0
     copies = [copy for copy in remote.copies() if copy.verified]
     known = read(config)
     found = {copy.name: known[copy.name] for copy in copies if copy.name in known}
-    locked, failures = 0, []
+    locked = 0
+    failures: list[EngineError] = []
     for copy in _kept(config, copies, pinned, now):
         try:
             end = found.get(copy.name) or remote.locked_until(copy.name)
             if end is None or end < now + margin(config):
                 remote.lock(copy.name, until)
                 end, locked = _confirmed(remote, copy.name, until), locked + 1
-        except S3Error as exc:
+        except (S3Error, DamagedError, NotFoundError) as exc:
             failures.append(exc)
-            if not exc.code:
+            if isinstance(exc, S3Error) and not exc.code:
                 # Nobody answers: the others will fare no better.
                 break
         else:
@@ -89,6 +88,18 @@ def margin(config: Config) -> timedelta:
     """How much of a lock has to be left, so that the next run comes in time to lock for longer."""
     days = 0 if config.cloud is None else config.cloud.object_lock_days
     return max(timedelta(seconds=config.max_age), min(_SLACK, timedelta(days=days) / 2))
+
+
+def ending(
+    config: Config, copies: Iterable[Copy], pinned: Collection[BackupName], now: datetime
+) -> dict[BackupName, datetime]:
+    """Of what the policy keeps in S3 that whose lock ends soon, and when, as it is known here: no run renews it.
+
+    A run that is late by a quarter of the margin is none.
+    """
+    known, soon = read(config), now + margin(config) / 4
+    kept = (copy.name for copy in _kept(config, [copy for copy in copies if copy.verified], pinned, now))
+    return {name: known[name] for name in kept if name in known and known[name] < soon}
 
 
 def end_of(copy: Copy, remote: S3Store, known: Mapping[BackupName, datetime], now: datetime) -> datetime | None:

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from . import files, sqlite, wal
+from . import copying, files, sqlite, wal
 from .errors import EngineError, SourceError
 
 # A pin fails only when a commit falls into its few microseconds.
@@ -77,7 +77,7 @@ class Pin:
         """Copy this state of the database; returns the way it was done."""
         # In rollback mode writers wait for us: what is flushed afterwards does not keep them waiting.
         flush_bytes = _FLUSH_BYTES if self.mark else 0
-        way = files.copy_bytes(self._database, target, self._file_bytes, flush_bytes=flush_bytes)
+        way = copying.copy_bytes(self._database, target, self._file_bytes, flush_bytes=flush_bytes)
         if self.needed_log is not None:
             wal.fold(*self.needed_log, target)
         os.ftruncate(target, self.size)
@@ -89,7 +89,7 @@ class Pin:
 
     def clone_to(self, target: int) -> bool:
         """Clone the database file, without what only the log has; False where the filesystem has no clones."""
-        return files.clone(self._database, target, self._file_bytes)
+        return copying.clone(self._database, target, self._file_bytes)
 
     def chunks(self) -> Iterator[bytes]:
         """The bytes of this state of the database, in order."""
@@ -174,7 +174,7 @@ def _begin_at_mark(connection: sqlite3.Connection, index: int) -> wal.Mark | Non
 
 
 def _is_at_rest(real: Path, database: int) -> bool:
-    beside = (os.path.lexists(f"{real}{suffix}") for suffix in ("-wal", "-shm", "-journal"))
+    beside = (os.path.lexists(f"{real}{suffix}") for suffix in sqlite.COMPANIONS)
     return os.pread(database, 1, 18) == _WAL_VERSION and not any(beside)
 
 

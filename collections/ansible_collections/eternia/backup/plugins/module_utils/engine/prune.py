@@ -106,7 +106,17 @@ def run(config: Config, *, now: datetime) -> Outcome:
             # To prove the newest takes a while: who holds meanwhile must find what he was told of.
             outcome.warnings.append(f"{exc} Pruning has stopped; removed before it: {len(outcome.removed)}.")
             log.warning(outcome.warnings[-1])
+        except (StoreError, OSError) as exc:
+            error = _failed(refusal.of(exc) if isinstance(exc, OSError) else exc, outcome)
+            log.error(str(error))
+            raise error from exc
         return outcome
+
+
+def _failed(why: StoreError, outcome: Outcome) -> PruneFailedError:
+    denied = isinstance(why, S3Error) and why.code == "AccessDenied"
+    advice = " If it is another key that prunes there, set cloud_backup.prune to false." if denied else ""
+    return PruneFailedError(f"{why}{advice} Removed all the same: {len(outcome.removed)}.", outcome)
 
 
 def _stores(config: Config) -> list[Store]:
@@ -324,8 +334,4 @@ def _remove(store: Store, outcome: Outcome, config: Config, now: datetime) -> No
             if len(outcome.removed) == before:
                 break
     if failed is not None:
-        denied = isinstance(failed, S3Error) and failed.code == "AccessDenied"
-        advice = " If it is another key that prunes there, set cloud_backup.prune to false." if denied else ""
-        error = PruneFailedError(f"{failed}{advice} Removed all the same: {len(outcome.removed)}.", outcome)
-        log.error(str(error))
-        raise error from failed
+        raise failed

@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from . import (
     catalog,
     choice,
+    copying,
     current,
     eligibility,
     fetch,
@@ -35,10 +36,10 @@ from . import (
 from . import target as target_
 from .clock import Clock
 from .config import Config
+from .copying import Progress
 from .current import Judged, judge
 from .eligibility import Chosen
 from .errors import ConfigError, EngineError, StoreError
-from .files import Progress
 from .recovery import Outcome, Request
 from .selection import Candidate, Selection
 from .staging import Staged
@@ -84,7 +85,7 @@ def plan(config: Config, request: Request, *, clock: Clock) -> Outcome:
 
 
 @refusal.told
-def stage(config: Config, request: Request, *, clock: Clock, progress: Progress = files.silent) -> Outcome:
+def stage(config: Config, request: Request, *, clock: Clock, progress: Progress = copying.silent) -> Outcome:
     """Fetch and prove what a later `run` is going to put into place, beside the target, which is left alone.
 
     Raises as `run`.
@@ -102,7 +103,7 @@ def stage(config: Config, request: Request, *, clock: Clock, progress: Progress 
 
 
 @refusal.told
-def run(config: Config, request: Request, *, clock: Clock, progress: Progress = files.silent) -> Outcome:
+def run(config: Config, request: Request, *, clock: Clock, progress: Progress = copying.silent) -> Outcome:
     """Put a backup into place. Raises EngineError; then the target is what it was before.
 
     Where the disk fails for good right after the rename, it is the backup, and the next run settles what is left.

@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from . import catalog, digest, files, log, machine, names, sqlite, verify
+from . import catalog, copying, digest, files, log, machine, names, sqlite, verify
 from .clock import Clock
 from .config import Config
 from .current import Judged
@@ -92,7 +92,7 @@ def _roll_back(target: Target, level: str) -> None:
         return
     with files.emptied(target.staging / "tried") as directory:
         for suffix in target.present():
-            files.copy_file(target.beside(suffix), directory / target.beside(suffix).name)
+            copying.copy_file(target.beside(suffix), directory / target.beside(suffix).name)
         _read_once(directory / target.real.name)
         verify.check(directory / target.real.name, target.kind, level)
     _read_once(target.real)
@@ -195,7 +195,7 @@ def detach(kept: Kept) -> None:
     for path in kept.files.values() if kept.linked else ():
         own = path.with_name(f"{path.name}.own")
         own.unlink(missing_ok=True)
-        files.copy_file(path, own)
+        copying.copy_file(path, own)
         os.replace(own, path)
 
 
@@ -222,9 +222,9 @@ def _prepare_sound(
     staged = staging / str(name)
     old = Identity.of(target.real)
     # A file that another name leads to may be written to by that name.
-    linked = target.real.stat().st_nlink == 1 and files.link_or_copy(target.real, staged)
+    linked = target.real.stat().st_nlink == 1 and copying.link_or_copy(target.real, staged)
     if not linked and not staged.exists():
-        files.copy_file(target.real, staged)
+        copying.copy_file(target.real, staged)
     if linked and judged is not None and judged.holds(target):
         proof = judged.proof
     else:
@@ -266,13 +266,13 @@ def _keep_raw(path: Path, directory: Path, *, alone: bool) -> bool:
     kept = directory / path.name
     if not alone:
         try:
-            files.copy_file(path, kept)
+            copying.copy_file(path, kept)
             return False
         except OSError as exc:
             kept.unlink(missing_ok=True)
             if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-    return files.link_or_copy(path, kept)
+    return copying.link_or_copy(path, kept)
 
 
 def _free_name(store: LocalStore, target: Target, clock: Clock) -> BackupName:

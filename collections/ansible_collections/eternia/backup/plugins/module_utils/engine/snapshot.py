@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import clone, digest, files, log, rights, sqlite, verify
+from . import clone, copying, digest, files, log, rights, sqlite, verify
 from .errors import DamagedError, SourceError, StoreError
 from .manifest import Content, Digest
 from .names import DATABASE, STATE
@@ -170,7 +170,7 @@ def _copy_pinned(path: Path, target: Path, may_rest: bool) -> Snapshot:
                 way, counted = _copy_files(pin, descriptor) if pin.readable else _copy_by_sqlite(pin, target)
             held = time.monotonic() - pin.started
         if cloned is not None:
-            way, counted = files.REFLINK, cloned.complete(descriptor)
+            way, counted = copying.REFLINK, cloned.complete(descriptor)
     _require_tables(path, counted)
     log.info(f"{path} was copied by {way}, held for {held:.3f} s")
     return Snapshot(target, {**found, **counted}, way, held)

@@ -9,18 +9,22 @@ import hashlib
 import json
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from . import rights
+from . import files, rights
 from .errors import DamagedError, EngineError, SourceError, StoreError
 from .names import DATABASE
 
 # Long enough for any commit of a healthy application, short enough for a person who waits.
 BUSY_SECONDS = 10.0
+
+# What SQLite replays into a database that lies beside it, and its index: https://www.sqlite.org/tempfiles.html
+COMPANIONS = ("-wal", "-shm", "-journal")
 
 # For a file that nobody writes to: keeps SQLite from making `-wal` and `-shm` beside it.
 IMMUTABLE = "immutable=1"
@@ -51,11 +55,25 @@ def finished(path: Path) -> Iterator[sqlite3.Connection]:
 @contextmanager
 def source(path: Path, *options: str) -> Iterator[sqlite3.Connection]:
     """A source, which an application may be writing to. Raises SourceError or DamagedError."""
+    _require_files_beside(path)
     try:
         with closing(connect(path, *options)) as connection:
             yield connection
     except (sqlite3.Error, UnicodeError) as exc:
         raise _meaning(path, exc) from exc
+
+
+def _require_files_beside(path: Path) -> None:
+    """Refuse what SQLite would wait for: of a FIFO in place of a log, until somebody writes to it."""
+    for suffix in COMPANIONS:
+        beside = f"{os.path.realpath(path)}{suffix}"
+        with suppress(OSError):
+            mode = os.stat(beside).st_mode
+            if not stat.S_ISREG(mode):
+                raise SourceError(
+                    f"{beside} is {files.kind_of(mode)}, not a file, so {path} cannot be opened. Look at it; move it "
+                    "away."
+                )
 
 
 @contextmanager

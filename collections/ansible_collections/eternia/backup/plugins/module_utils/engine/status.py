@@ -76,7 +76,8 @@ class Status:
     `unlisted` says of each store that could not be listed why; what is said of backups is then about the others.
     `obstacle` says why no run can work on the storage path. `last_run` says why the last run of a backup is no ground
     for trust, None where it succeeded; `record` is all that is known of it, and `running` whether one goes on.
-    `promises` is what the store in S3 was last seen to keep, None where nobody checked it. `drill` is the last one.
+    `promises` is what the store in S3 was last seen to keep, None where nobody checked it. `locks_ending` are the
+    backups in S3 that are to be kept and whose Object Lock ends soon, with when. `drill` is the last one.
     `held` says who holds the host's backups, why and until when. `interrupted` tells of restores that were cut off.
     """
 
@@ -92,6 +93,7 @@ class Status:
     running: bool
     record: Record | None
     promises: StoreCheck | None
+    locks_ending: dict[str, str]
     drill: Last | None
     drill_seconds: dict[str, float]
     held: str | None
@@ -145,6 +147,7 @@ def read(
         running=_is_running(config),
         record=_or_none(record.read, config),
         promises=_promises(config),
+        locks_ending=_locks_ending(config, listed, now),
         drill=_or_none(history.last, config),
         drill_seconds={entry.store: entry.seconds for entry in _or_none(history.read, config) or ()},
         held=_held(config, now),
@@ -201,6 +204,15 @@ def _missing(config: Config, listed: Mapping[str, list[Copy]], name: str, now: d
         return len(wanted)
     oldest = min((copy.name for copy in listed[name]), default=None)
     return sum(oldest is not None and copy.name > oldest for copy in wanted)
+
+
+def _locks_ending(config: Config, listed: Mapping[str, list[Copy]], now: datetime) -> dict[str, str]:
+    if config.cloud is None or not config.cloud.object_lock_days or S3 not in listed:
+        return {}
+    from . import object_lock
+
+    pinned = {copy.name for copies in listed.values() for copy in copies if copy.pinned}
+    return {str(name): names.iso(end) for name, end in object_lock.ending(config, listed[S3], pinned, now).items()}
 
 
 def _obstacle(config: Config) -> str | None:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from . import files, holders, lock, log, staging
+from . import copying, files, holders, lock, log, staging
 from . import journal as journals
 from .errors import TargetError
 from .identity import Identity
@@ -227,7 +227,7 @@ def _put_back(target: Target, journal: Journal) -> Journal:
     old = target.staging / _OLD
     if not _is(old, journal.old):
         old.unlink(missing_ok=True)
-        files.copy_file(Path(journal.kept[""]), old)
+        copying.copy_file(Path(journal.kept[""]), old)
         # What was restored had been given the owner and the mode of what was there.
         dress(target, old)
         journal = replace(journal, old=Identity.of(old))

@@ -17,9 +17,7 @@ from . import files, mounts
 from .config import Config
 from .errors import TargetError
 from .names import DATABASE, STATE, Kind
-
-# What SQLite replays into a database that lies beside it: https://www.sqlite.org/tempfiles.html
-COMPANIONS = ("-wal", "-shm", "-journal")
+from .sqlite import COMPANIONS
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@
 
 """Read a configuration as the release that this lies in will: python -I check_config.py FILE.
 
-Says why it cannot be used, and fails; S3 without a boto3 that can do it counts too.
+Says why it cannot be used, and fails; S3 without a boto3 that can do it counts too, and a mistyped key to encrypt to.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from eternia_backup import config_file
+from eternia_backup import config_file, encoding
 from eternia_backup.errors import EngineError
 from eternia_backup.stores import s3_client
 
 
 def main(path: Path) -> None:
     try:
-        if config_file.read(path).cloud is not None:
+        config = config_file.read(path)
+        if config.cloud is not None:
             s3_client.require_boto3()
+        encoding.require_possible(config)
     except EngineError as exc:
         # The file has a passing name while it is checked.
         sys.exit(str(exc).removeprefix(f"{path}: ").replace(str(path), "it"))

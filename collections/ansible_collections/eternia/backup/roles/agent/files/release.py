@@ -139,6 +139,12 @@ def mark(release: Path, fields: dict[str, str]) -> None:
         file.flush()
         os.fsync(file.fileno())
     staged.replace(release / "release.json")
+    # And its name, before the link is made to point here.
+    place = os.open(release, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(place)
+    finally:
+        os.close(place)
 
 
 def run(command: list[str | Path]) -> subprocess.CompletedProcess[str]:

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from ..copying import Progress
 from ..errors import StoreError, shortened
-from ..files import Progress
 from ..manifest import Manifest
 from ..names import DRILLED_SUFFIX, MANIFEST_SUFFIX, PIN_SUFFIX, BackupName, parse_with_sidecar
 

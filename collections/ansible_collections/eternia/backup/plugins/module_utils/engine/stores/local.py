@@ -14,9 +14,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import BinaryIO
 
-from .. import files, manifest, names, verify
+from .. import copying, files, manifest, names, verify
+from ..copying import Progress
 from ..errors import DamagedError, NotFoundError, StoreError
-from ..files import Progress
 from ..manifest import Manifest
 from ..names import DRILLED_SUFFIX, MANIFEST_SUFFIX, SEEN_SUFFIX, SIDECAR_SUFFIXES, BackupName, Kind
 from .base import Copy, group
@@ -64,7 +64,7 @@ class LocalStore:
         with self._opened(str(copy.name)) as stream:
             descriptor = files.make(target, access=os.O_RDWR)
             try:
-                files.copy_bytes(stream.fileno(), descriptor, os.fstat(stream.fileno()).st_size, progress=progress)
+                copying.copy_bytes(stream.fileno(), descriptor, os.fstat(stream.fileno()).st_size, progress=progress)
             finally:
                 os.close(descriptor)
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import files
+from ..copying import Progress
 from ..errors import StoreError
-from ..files import Progress
 from ..parts import PARALLEL, Part, in_parallel, joined, split
 from .s3_client import S3Client
 

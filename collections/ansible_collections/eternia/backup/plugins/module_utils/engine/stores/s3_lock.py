@@ -12,6 +12,7 @@ from .. import log
 from ..errors import StoreError
 from .s3_client import S3Client, S3Error
 
+_HARDEST = "COMPLIANCE"
 _NO_SUCH_THING = ("ObjectLockConfigurationNotFoundError", "NotImplemented", "XNotImplemented", "501")
 
 
@@ -33,10 +34,14 @@ def end(client: S3Client, key: str) -> datetime | None:
     return None if found is None else found.astimezone(timezone.utc)
 
 
-def put(client: S3Client, key: str, until: datetime) -> None:
-    """Lock an object until then. Raises S3Error, also where it is locked for longer, or harder."""
-    retention = {"Mode": client.settings.object_lock_mode, "RetainUntilDate": until}
-    client.call("put_object_retention", key, Retention=retention)
+def extend(client: S3Client, key: str, until: datetime) -> None:
+    """Lock an object until then, where it is not locked for as long already. Raises S3Error."""
+    head = client.call("head_object", key)
+    now = head.get("ObjectLockRetainUntilDate")
+    if now is None or now < until:
+        # A lock that is harder than ours stays as hard: S3 refuses to make it weaker.
+        mode = _HARDEST if head.get("ObjectLockMode") == _HARDEST else client.settings.object_lock_mode
+        client.call("put_object_retention", key, Retention={"Mode": mode, "RetainUntilDate": until})
 
 
 def require(client: S3Client) -> None:
