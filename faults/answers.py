@@ -82,7 +82,7 @@ def work(host: Host, told: Sequence[Answered], certificates: Certificates) -> Ta
         found = host.broken(ended, stores, after)
         host.configure()
         ended = child.run(host.command(FIRST_HOUR + 1), NOTHING, host.place, host.root)
-        if tidying := host.tidying(FIRST_HOUR + 1):
+        if tidying := host.a_day_later(FIRST_HOUR + 1):
             child.run(tidying, NOTHING, host.place, host.root)
         found += host.broken(ended, after, host.stores(), nth=1, recovers=True)
         tally.violations += [f"{host.scene}: {answered}: {one}" for one in found]

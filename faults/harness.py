@@ -42,7 +42,7 @@ class Breakable(Protocol):
 
     def command(self, hour: float) -> Callable[[], int]: ...
 
-    def tidying(self, hour: float) -> Callable[[], int] | None: ...
+    def a_day_later(self, hour: float) -> Callable[[], int] | None: ...
 
     def broken(
         self, ended: Ended, before: Stores, after: Stores, *, nth: int = 0, recovers: bool = False
@@ -111,7 +111,11 @@ def chosen(scene: Scene, ended: Ended, options: Options, known: set[tuple[str, s
     wanted = [*new, *points[: max(0, least - len(new))]]
     faults = [Fault(*drawn.choice(list(kinds.possible(point))), point) for point in wanted]
     # What the store refuses once must never be taken for done.
-    faults += [Fault("EACCES", ONCE, point) for point in points if point.call.startswith("s3 P")]
+    faults = [*(Fault("EACCES", ONCE, point) for point in points if point.call.startswith("s3 P")), *faults]
+    if options.stops:
+        # One that is there is to be found whatever the seed.
+        more = [*(Fault(KILL, ONCE, point) for point in points), *cuts]
+        return [*faults, *drawn.sample(more, len(more))]
     return [*faults, *drawn.sample(cuts, min(len(cuts), most_cuts))]
 
 
@@ -137,7 +141,7 @@ def _happen(
     def run(nth: int, fault: Fault | PowerCut | None, *, recovers: bool = False) -> Ended:
         nonlocal stores
         ended = child.run(host.command(FIRST_HOUR + nth), fault or NOTHING, host.place, host.root)
-        if recovers and (tidying := host.tidying(FIRST_HOUR + nth)):
+        if recovers and (tidying := host.a_day_later(FIRST_HOUR + nth)):
             child.run(tidying, NOTHING, host.place, host.root)
         before, stores = stores, host.stores()
         found = host.broken(ended, before, stores, nth=nth, recovers=recovers)

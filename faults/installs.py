@@ -70,7 +70,8 @@ class Installed:
         """What nothing may touch: the release that runs, and the link that says which it is."""
         files = (path for path in self._old.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
         running = {str(path.relative_to(self._old)): path.read_bytes() for path in files}
-        return {"the release that runs": running, "current": {os.readlink(self.root / "current"): b""}}
+        link = self.root / "current"
+        return {"the release that runs": running, "current": {os.readlink(link) if link.is_symlink() else "gone": b""}}
 
     def renew(self) -> None:
         """As it was before the role came."""
@@ -87,7 +88,7 @@ class Installed:
 
         return build
 
-    def tidying(self, _hour: float) -> None:
+    def a_day_later(self, _hour: float) -> None:
         """Whoever comes next removes all that was left."""
 
     def broken(
@@ -116,11 +117,11 @@ class Installed:
     def _lacking(self) -> Iterator[str]:
         """What a release lacks that says of itself that it is whole."""
         python = self._release / "bin/python"
-        proof = [python, "-I", "-c", _of_the_role("release").PROOF]
-        done = subprocess.run(proof, text=True, capture_output=True, check=False)
+        proof = [str(python), "-I", "-c", _of_the_role("release").PROOF]
+        done = subprocess.run(["env", *proof], text=True, capture_output=True, check=False)
         if done.returncode:
             yield f"what is marked as whole does not run: {done.stderr.strip()[-200:]}"
-        (packages,) = self._release.glob("lib/python3*/site-packages")
+        packages = self._release / f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
         with zipfile.ZipFile(self._archive) as packed:
             for name in packed.namelist():
                 if name.startswith("eternia_backup/"):

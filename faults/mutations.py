@@ -22,13 +22,14 @@ _COLLECTIONS = Path(ENGINE).parents[5]
 
 @dataclass(frozen=True)
 class Mutation:
-    """In `file`, `right` becomes `wrong`; `only` says where that has to show."""
+    """In `file`, `right` becomes `wrong`; `only` says where that has to show, and `scene` in which scenes."""
 
     name: str
     file: str
     right: str
     wrong: str
     only: str
+    scene: str = ""
 
 
 MUTATIONS = (
@@ -38,6 +39,7 @@ MUTATIONS = (
         "        os.rename(staged, final)\n    fsync_path(final.parent)\n",
         "        os.rename(staged, final)\n",
         "backup calls",
+        "WAL with a live log",
     ),
     Mutation(
         "the manifest goes before the data",
@@ -47,6 +49,7 @@ MUTATIONS = (
         "            files.commit(staged_manifest, self.path / staged_manifest.name)\n"
         "            files.commit(path, self.path / manifest.name)\n",
         "backup calls",
+        "WAL with a live log",
     ),
     Mutation(
         "the sidecars stay where they are",
@@ -54,6 +57,7 @@ MUTATIONS = (
         '            os.replace(target.beside(suffix), target.staging / f"{_OLD}{suffix}")\n    files.fsync_path',
         "            pass\n    files.fsync_path",
         "restore calls",
+        "over a live log",
     ),
     Mutation(
         "an error of S3 is ignored",
@@ -61,6 +65,7 @@ MUTATIONS = (
         '        if exc.code != "PreconditionFailed":\n            raise\n        return False\n    return True\n',
         "        return False\n    return True\n",
         "backup calls",
+        "to S3",
     ),
 )
 
@@ -89,7 +94,7 @@ def _violations(mutation: Mutation) -> int:
             )
         path.write_text(text.replace(mutation.right, mutation.wrong))
         environment = {**os.environ, "PYTHONPATH": str(copy), "FAULTS_ONLY": mutation.only, "FAULTS_RESULTS": folder}
-        environment.update(FAULTS="short", FAULTS_STOP="1")
+        environment.update(FAULTS="short", FAULTS_SCENE=mutation.scene, FAULTS_STOP="1")
         command = [sys.executable, "-m", "faults"]
         done = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
     return done.stdout.count("VIOLATION") or done.stderr.count("without a fault: [")

@@ -9,6 +9,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from .scenes import Scene
+
 VERBS = ("backup", "prune", "restore", "drill", "install")
 # What is looked at: each call, each answer of the store, and whether an engine that was made worse is found out.
 CALLS, ANSWERS, MUTATIONS = "calls", "answers", "mutations"
@@ -20,13 +22,14 @@ FORMS = ("short", "full", "tiny")
 class Options:
     """`form` says how many of the faults happen, `verbs` to which commands; `seed` draws those of a short run.
 
-    `at` are some of AT. `place` is where everything is written, `jobs` how many hosts are broken at once. With `stops`
-    the first violation is enough.
+    `at` are some of AT; `scene` is a part of the names of those that count, "" for all. `place` is where everything is
+    written, `jobs` how many hosts are broken at once. With `stops` the first violation is enough.
     """
 
     form: str
     verbs: tuple[str, ...]
     at: tuple[str, ...]
+    scene: str
     seed: int
     place: Path
     jobs: int
@@ -35,6 +38,9 @@ class Options:
     @property
     def full(self) -> bool:
         return self.form == "full"
+
+    def wants(self, scene: Scene) -> bool:
+        return scene.verb in self.verbs and self.scene in str(scene)
 
 
 def from_environment() -> Options:
@@ -53,6 +59,7 @@ def from_environment() -> Options:
         verbs=tuple(verb for verb in VERBS if verb in words) or VERBS,
         # The whole engine is mutated only where the whole is looked at.
         at=tuple(one for one in AT if one in words) or ((CALLS, ANSWERS) if words or form == "tiny" else AT),
+        scene=get("FAULTS_SCENE") or "",
         seed=int(get("FAULTS_SEED") or 1),
         place=Path(get("FAULTS_DIR") or (memory if os.access(memory, os.W_OK) else "build/faults")).absolute(),
         jobs=int(get("FAULTS_JOBS") or os.cpu_count() or 1),

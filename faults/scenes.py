@@ -224,10 +224,11 @@ class Host:
         """The promises that are broken after a command, as promises.broken()."""
         return promises.broken(self, ended, before, after, nth=nth, recovers=recovers)
 
-    def tidying(self, hour: float) -> Callable[[], int] | None:
-        """What tidies where the command found nothing to do: the next backup, on the next day.
+    def a_day_later(self, hour: float) -> Callable[[], int] | None:
+        """Make what a restore left a day old; returns the backup that tidies it, None where nothing was left.
 
-        Until then somebody may go on with a fetch that was cut off.
+        Until then somebody may go on with a fetch that was cut off. Where the target has the content already, a restore
+        does nothing.
         """
         if self.scene.verb != "restore" or not self.left():
             return None

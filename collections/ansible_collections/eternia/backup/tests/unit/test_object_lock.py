@@ -5,12 +5,24 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, health, object_lock, prune, status
+from ansible_collections.eternia.backup.plugins.module_utils.engine import (
+    backup,
+    files,
+    health,
+    hold,
+    object_lock,
+    prune,
+    status,
+)
+from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import EngineError
+from ansible_collections.eternia.backup.plugins.module_utils.engine.manifest import Digest
 from ansible_collections.eternia.backup.plugins.module_utils.engine.names import iso, parse
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.base import Owner
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Store
@@ -192,7 +204,7 @@ def test_a_lock_that_cannot_be_made_longer_is_a_warning(config, monkeypatch, obj
     config = replace(config, policy=replace(config.policy, keep_last=9))
     run(config, NOW)
 
-    def denied(store, name, until):
+    def denied(store, name, until, **_expected):
         raise store._client.refusal("put_object_retention", f"{store._settings.prefix}/{name}", "AccessDenied", "No.")
 
     monkeypatch.setattr(S3Store, "lock", denied)
@@ -208,10 +220,10 @@ def test_one_that_cannot_be_locked_keeps_no_other_from_it(config, locks, monkeyp
     first, second = run(config, NOW), run(config, NOW + HOUR)
     real = S3Store.lock
 
-    def denied(store, name, until):
+    def denied(store, name, until, **expected):
         if name == second.name:
             raise store._client.refusal("put_object_retention", str(name), "AccessDenied", "No.")
-        real(store, name, until)
+        real(store, name, until, **expected)
 
     monkeypatch.setattr(S3Store, "lock", denied)
     moment = NOW + DAY + 2 * HOUR
@@ -245,22 +257,57 @@ def test_a_lock_on_the_data_that_is_longer_keeps_the_manifest_from_nothing(confi
     assert taken.warnings == []
 
 
-def test_what_somebody_put_on_top_is_not_locked_in_its_place(config, locks, object_store):
+@pytest.mark.parametrize(
+    ("forged", "words"),
+    [
+        ("data of another size", "it has 700 bytes, ours "),
+        ("data of the same size", "its "),
+        ("data and manifest", "it has the sha256 "),
+    ],
+)
+def test_what_somebody_put_on_top_is_not_locked_in_its_place(config, locks, object_store, forged, words):
     config = replace(config, policy=replace(config.policy, keep_last=9))
     first = run(config, NOW)
     key = f"{config.cloud.prefix}/{first.name}"
-    object_store.client().put_object(Bucket=config.cloud.bucket, Key=key, Body=b"garbage" * 100)
+    client, where = object_store.client(), {"Bucket": config.cloud.bucket}
+    garbage = b"g" * (700 if forged == "data of another size" else first.bytes)
+    client.put_object(**where, Key=key, Body=garbage)
+    if forged == "data and manifest":
+        described = Digest("sha256", hashlib.sha256(garbage).hexdigest())
+        stored = replace(first.manifest.stored, digest=described, crc64nvme=None)
+        body = replace(first.manifest, stored=stored).to_json()
+        client.put_object(**where, Key=f"{key}.manifest.json", Body=body)
     (warning,) = run(config, NOW + DAY + HOUR).warnings
-    assert f"{first.name} is damaged: it has 700 bytes" in warning
+    assert f"{first.name} is damaged: {words}" in warning
     assert "Look at its versions there." in warning
     assert locks(config)[str(first.name)] is None
 
 
-def test_a_run_that_fails_keeps_locked_what_there_is(config, locks):
+def no_source(config, _monkeypatch):
+    config.database_path.unlink()
+
+
+def held_by_somebody(config, _monkeypatch):
+    hold.put(config.storage_path, hold.Hold("somebody", "an incident", NOW + 2 * DAY))
+
+
+def a_disk_that_only_reads(_config, monkeypatch):
+    def refused(*_arguments, **_keywords):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(files, "make_private_dirs", refused)
+    monkeypatch.setattr(files, "replace", refused)
+
+
+OBSTACLES = {"no source": no_source, "a hold": held_by_somebody, "a read-only disk": a_disk_that_only_reads}
+
+
+@pytest.mark.parametrize("obstacle", OBSTACLES)
+def test_a_run_that_fails_keeps_locked_what_there_is(config, locks, monkeypatch, obstacle):
     config = replace(config, policy=replace(config.policy, keep_last=9))
     first, moment = run(config, NOW), NOW + DAY + HOUR
-    config.database_path.unlink()
-    with pytest.raises(backup.RunFailedError):
+    OBSTACLES[obstacle](config, monkeypatch)
+    with pytest.raises(EngineError):
         run(config, moment)
     assert {locks(config)[name] for name in of(first)} == {("COMPLIANCE", moment + DAYS * DAY)}
 
@@ -277,9 +324,36 @@ def test_locks_that_no_run_renews_are_told_of_before_they_end(config):
 
     assert told(late - 2 * HOUR) == []
     (message,) = told(late)
-    assert message.startswith(
-        "The lock of 1 backup in s3 ends soon, or has ended, and no run renews it: that of eternia"
-    )
+    assert message.startswith("The lock of 1 backup in s3 ends soon, or has ended, and no run renews it: that of ")
+    assert f" {first.name}, {iso(NOW + DAYS * DAY)}. " in message
+    (config.storage_path / object_lock.NAME).unlink()
+    found = status.read(config, now=NOW + HOUR)
+    assert found.locks_ending == {str(first.name): None}
+    assert f"{first.name}, at a time that is not known" in str(health.troubles(config, found, NOW + HOUR))
+
+
+def test_a_claim_that_somebody_took_away_is_told_of(config, locks, object_store):
+    first = run(config, NOW)
+    where = {"Bucket": config.cloud.bucket, "Key": f"{config.cloud.prefix}/eternia_backup.host.json"}
+    object_store.client().delete_object(**where)
+    config.database_path.unlink()
+    with pytest.raises(backup.RunFailedError) as failed:
+        run(config, NOW + DAY + HOUR)
+    (warning,) = failed.value.outcome.warnings
+    assert "holds backups and has lost what says whose they are" in warning
+    assert locks(config)[str(first.name)][1] == NOW + DAYS * DAY
+
+
+def test_where_s3_gives_no_answer_it_is_not_asked_twice(config, monkeypatch):
+    run(config, NOW)
+    asked = []
+    monkeypatch.setattr(object_lock, "renew", lambda *_arguments, **_keywords: asked.append(1))
+    away = replace(config, cloud=replace(config.cloud, endpoint_url="http://127.0.0.1:9"))
+    with pytest.raises(backup.RunFailedError):
+        run(away, NOW + HOUR)
+    assert asked == []
+    run(config, NOW + 2 * HOUR)
+    assert asked == [1]
 
 
 def test_what_is_locked_restores_verifies_and_is_shown(both, lockable_bucket):

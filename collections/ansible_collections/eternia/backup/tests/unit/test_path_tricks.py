@@ -291,6 +291,10 @@ def test_what_is_planted_beside_the_live_data_leads_nowhere(
     path = host.live.with_name(place)
     make(path, precious)
     type_all(host, tmp_path)
+    if make is fifo and place != ".eternia.db.restore":
+        with in_time():
+            message = host.fail(ExitCode.FAILED, "run")
+        assert f"{path} is a FIFO, not a file, so {host.live} cannot be opened. Look at it; move it away." in message
     path.unlink(missing_ok=True)
     assert query(host.live, "PRAGMA integrity_check") == [("ok",)]
 

@@ -17,7 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, claim, hold, prune, status
+from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, claim, failure, hold, prune, status
 from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import StoreError
 from ansible_collections.eternia.backup.plugins.module_utils.engine.names import parse
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.local import LocalStore
@@ -148,6 +148,7 @@ def test_a_removal_that_fails_says_how_far_it_came(config, monkeypatch):
     with pytest.raises(prune.PruneFailedError, match=message) as failed:
         prune.run(config, now=NOW)
     assert removed(failed.value.outcome) == [("local", NAMES[0])]
+    assert failure.of(failed.value).kind == "store"
     assert len(failed.value.outcome.verdicts) == 4
     assert listed(config) == with_manifests(NAMES[1:])
 

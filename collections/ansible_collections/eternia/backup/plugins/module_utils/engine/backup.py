@@ -42,7 +42,7 @@ from . import (
 )
 from .clock import Clock, require_possible
 from .config import Config
-from .errors import DamagedError, EngineError, StoreError
+from .errors import DamagedError, EngineError, HeldError, LockedError, StoreError, root
 from .manifest import Digest, Manifest, Transfer, Verified
 from .names import BackupName
 from .record import Record
@@ -53,6 +53,10 @@ from .stores.s3_client import S3Error
 if TYPE_CHECKING:
     from . import prune
     from .stores.local import LocalStore
+
+
+# S3 answered, and it was not its answer that ended the run.
+_REFUSED_BY_US = "RefusedByUs"
 
 
 @dataclass
@@ -151,19 +155,19 @@ def run(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcom
 
     LockedError where another run goes on, or the host's backups are held. A restore that was cut off is settled first.
     """
-    mounts.require(config)
-    files.make_private_dirs(config.storage_path)
-    local = catalog.local(config)
-    claim.require(local, config.owner)
+    local, outcome = catalog.local(config), Outcome()
     with ExitStack() as held:
+        held.push(_keeping_locked(config, local, clock, outcome))
+        mounts.require(config)
+        files.make_private_dirs(config.storage_path)
+        claim.require(local, config.owner)
         held.enter_context(lock.held(config.storage_path))
         hold.require_none(config.storage_path, clock.now())
         # That the last run went well is no longer the last word, whatever becomes of this one.
         begun = record.begin(config.storage_path, clock.now())
         staging = held.enter_context(local.staging())
-        outcome = held.enter_context(_recorded(config, clock, staging, begun))
+        held.enter_context(_recorded(config, clock, staging, begun, outcome))
         require_possible(clock.now())
-        held.push(_keeping_locked(config, local, clock, staging, outcome))
         claim.take(local, config.owner, staging=staging)
         for live in filter(lambda live: os.path.lexists(live.staging), target.both(config)):
             # Only where a restore left something: a run starts every hour, and has no time to waste.
@@ -212,7 +216,10 @@ def run(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcom
                     for sent, transfer in sending:
                         outcome.transfers[sent] = transfer
             except StoreError as exc:
-                raise S3Error(f"{outcome.path} is valid on the disk, but S3 has not got everything. {exc}") from exc
+                code = exc.code if isinstance(exc, S3Error) else _REFUSED_BY_US
+                raise S3Error(
+                    f"{outcome.path} is valid on the disk, but S3 has not got everything. {exc}", code
+                ) from exc
             finally:
                 outcome.create_only = remote.create_only
             if newest is None and taken.way != copying.REFLINK:
@@ -222,12 +229,12 @@ def run(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcom
 
 
 @contextmanager
-def _recorded(config: Config, clock: Clock, staging: Path, begun: Record) -> Iterator[Outcome]:
+def _recorded(config: Config, clock: Clock, staging: Path, begun: Record, outcome: Outcome) -> Iterator[None]:
     """Keep the record of the last run true: `running` until it is known how it ended, whatever ends it."""
-    outcome, started = Outcome(), time.monotonic()
+    started = time.monotonic()
     record.write(config.storage_path, begun, staging=staging)
     try:
-        yield outcome
+        yield
         ended = _described(begun, outcome, time.monotonic() - started).succeeded(clock.now())
         record.write(config.storage_path, ended, staging=staging)
     except BaseException as exc:
@@ -262,30 +269,32 @@ def _described(begun: Record, outcome: Outcome, seconds: float) -> Record:
     )
 
 
-def _keeping_locked(
-    config: Config, local: LocalStore, clock: Clock, staging: Path, outcome: Outcome
-) -> Callable[..., None]:
-    """What sees to it, when the run ends, that what S3 has to keep stays locked there; also where the run has failed.
+def _keeping_locked(config: Config, local: LocalStore, clock: Clock, outcome: Outcome) -> Callable[..., None]:
+    """What sees to it, when the run ends, that what S3 has to keep stays locked there; whatever became of the run.
 
-    A host that takes no backups any more, for want of a sound source, must not let go of those that it has.
+    A host that takes no backups any more, because it has no sound source, its disk is gone or somebody holds them, must
+    not let go of those that lie in S3.
     """
-    is_locking = config.cloud is not None and config.cloud.object_lock_days > 0
 
-    def renew(kind: type[BaseException] | None, *_unused: object) -> None:
-        was_stopped = kind is not None and not issubclass(kind, Exception)
-        remote = None if was_stopped or not is_locking else catalog.remote(config)
-        if remote is None:
-            return
-        from . import object_lock
+    def renew(_kind: type[BaseException] | None, error: BaseException | None, *_trace: object) -> None:
+        if config.cloud is not None and config.cloud.object_lock_days and _goes_on(error):
+            from . import object_lock
 
-        try:
             with timed(outcome.steps, "send"):
-                pinned = {copy.name for copy in local.copies() if copy.pinned}
-                object_lock.renew(config, remote, pinned=pinned, now=clock.now(), staging=staging, warn=outcome.warn)
-        except StoreError as exc:
-            outcome.warn(f"Whether the backups in S3 stay locked is not known. {exc}")
+                object_lock.renew(config, local, now=clock.now(), warn=outcome.warn)
 
     return renew
+
+
+def _goes_on(error: BaseException | None) -> bool:
+    """Whether a run that ended so has time for S3: not one that was told to end, or to which S3 gave no answer.
+
+    Nor one that found another at work, which does it.
+    """
+    cause = None if error is None else root(error)
+    has_no_answer = isinstance(cause, S3Error) and not cause.code
+    has_no_turn = isinstance(cause, LockedError) and not isinstance(cause, HeldError)
+    return not (has_no_answer or has_no_turn) and (cause is None or isinstance(cause, Exception))
 
 
 def _prove(config: Config, name: BackupName, taken: Snapshot, clock: Clock, outcome: Outcome) -> Manifest:

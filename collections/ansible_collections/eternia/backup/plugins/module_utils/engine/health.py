@@ -109,12 +109,12 @@ def _promises(config: Config, found: Status) -> Iterator[Trouble]:
 
 def _locks(found: Status) -> Iterator[Trouble]:
     if found.locks_ending and not found.running:
-        name, end = min(found.locks_ending.items(), key=lambda one: one[1])
-        what = counted(len(found.locks_ending), "backup")
+        name, end = min(found.locks_ending.items(), key=lambda one: one[1] or "")
+        what, when = counted(len(found.locks_ending), "backup"), "at a time that is not known" if end is None else end
         yield Trouble(
             Level.WARNING,
-            f"The lock of {what} in s3 ends soon, or has ended, and no run renews it: that of {name} at {end}. Find "
-            "out why; the warnings of the last run say it.",
+            f"The lock of {what} in s3 ends soon, or has ended, and no run renews it: that of {name}, {when}. Look at "
+            "the last run: whether there was one, and what it warned of.",
         )
 
 

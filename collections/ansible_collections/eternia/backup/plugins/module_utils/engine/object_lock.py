@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
-from pathlib import Path
 
-from . import files, log, names
+from . import catalog, files, lock, log, mounts, names
+from .clock import require_possible
 from .config import Config
-from .errors import ConfigError, DamagedError, EngineError, NotFoundError
+from .errors import ClockError, ConfigError, DamagedError, EngineError, NotFoundError, StoreError
+from .manifest import Manifest
 from .names import BackupName
 from .retention import apply_policy
 from .stores.base import Copy
+from .stores.local import LocalStore
 from .stores.s3 import S3Store
 from .stores.s3_client import S3Error
 from .units import counted
@@ -31,33 +34,41 @@ _FORMAT = 1
 _SLACK = timedelta(days=3)
 
 
-def renew(
-    config: Config,
-    remote: S3Store,
-    *,
-    pinned: Collection[BackupName],
-    now: datetime,
-    staging: Path,
-    warn: Callable[[str], None],
-) -> int:
-    """Lock for longer what the policy keeps and whose lock might end before the next run; how many that were.
+def renew(config: Config, local: LocalStore, *, now: datetime, warn: Callable[[str], None]) -> None:
+    """Lock for longer what the policy keeps in S3 and whose lock might end before the next run.
 
-    `pinned` are kept by a pin elsewhere. Asks S3 only about what is not known yet. What fails is a warning: the backup
-    is there. Raises StoreError where S3 cannot be listed, or the prefix is another host's.
+    `local` has pins, and manifests of which S3 has a copy. Not for the holder of the storage's lock. Asks S3 only about
+    what is not known yet. What fails is a warning: the backup is there.
     """
-    until = None if config.cloud is None else config.cloud.lock_until(now)
-    if until is None or not remote.claimed(config.owner):
-        return 0
+    try:
+        require_possible(now)
+        _renew(config, local, now, warn)
+    except (ClockError, StoreError) as exc:
+        warn(f"Whether the backups in S3 stay locked is not known. {exc}")
+
+
+def _renew(config: Config, local: LocalStore, now: datetime, warn: Callable[[str], None]) -> None:
+    remote, until = catalog.remote(config), None if config.cloud is None else config.cloud.lock_until(now)
+    if remote is None or until is None:
+        return
+    is_claimed = remote.claimed(config.owner)
     copies = [copy for copy in remote.copies() if copy.verified]
+    if not is_claimed:
+        if copies:
+            warn(
+                f"{remote.location('')} holds backups and has lost what says whose they are, so that their locks were "
+                "not renewed. The next run that takes a backup claims it again; look at who deleted it."
+            )
+        return
     known = read(config)
     found = {copy.name: known[copy.name] for copy in copies if copy.name in known}
     locked = 0
     failures: list[EngineError] = []
-    for copy in _kept(config, copies, pinned, now):
+    for copy in _kept(config, copies, _pinned(local), now):
         try:
             end = found.get(copy.name) or remote.locked_until(copy.name)
             if end is None or end < now + margin(config):
-                remote.lock(copy.name, until)
+                remote.lock(copy.name, until, expected=_manifest(local, copy.name))
                 end, locked = _confirmed(remote, copy.name, until), locked + 1
         except (S3Error, DamagedError, NotFoundError) as exc:
             failures.append(exc)
@@ -72,8 +83,20 @@ def renew(
     if locked:
         log.info(f"{remote.location('')}: {counted(locked, 'backup')} locked until {names.iso(until)}")
     if found != known:
-        _write(config, found, staging=staging, warn=warn)
-    return locked
+        _write(config, local, found, warn)
+
+
+def _pinned(local: LocalStore) -> set[BackupName]:
+    """Those that have a pin on the disk. Where that cannot be read, it is S3 that has to do without."""
+    with suppress(StoreError, OSError):
+        return {copy.name for copy in local.copies() if copy.pinned}
+    return set()
+
+
+def _manifest(local: LocalStore, name: BackupName) -> Manifest | None:
+    with suppress(NotFoundError, DamagedError, StoreError, OSError):
+        return local.manifest(name)
+    return None
 
 
 def _confirmed(remote: S3Store, name: BackupName, until: datetime) -> datetime:
@@ -92,14 +115,15 @@ def margin(config: Config) -> timedelta:
 
 def ending(
     config: Config, copies: Iterable[Copy], pinned: Collection[BackupName], now: datetime
-) -> dict[BackupName, datetime]:
-    """Of what the policy keeps in S3 that whose lock ends soon, and when, as it is known here: no run renews it.
+) -> dict[BackupName, datetime | None]:
+    """Of what the policy keeps in S3 that whose lock ends soon, and when: no run renews it. None where no run knows.
 
     A run that is late by a quarter of the margin is none.
     """
     known, soon = read(config), now + margin(config) / 4
     kept = (copy.name for copy in _kept(config, [copy for copy in copies if copy.verified], pinned, now))
-    return {name: known[name] for name in kept if name in known and known[name] < soon}
+    ends = ((name, known.get(name)) for name in kept)
+    return {name: end for name, end in ends if end is None or end < soon}
 
 
 def end_of(copy: Copy, remote: S3Store, known: Mapping[BackupName, datetime], now: datetime) -> datetime | None:
@@ -130,11 +154,16 @@ def _kept(config: Config, copies: list[Copy], pinned: Collection[BackupName], no
     return [one.copy for one in judged if one.keep or one.copy.name in pinned]
 
 
-def _write(config: Config, found: Mapping[BackupName, datetime], *, staging: Path, warn: Callable[[str], None]) -> None:
+def _write(
+    config: Config, local: LocalStore, found: Mapping[BackupName, datetime], warn: Callable[[str], None]
+) -> None:
     path, store = config.storage_path / NAME, "" if config.cloud is None else config.cloud.place
     until = {str(name): names.iso(end) for name, end in sorted(found.items())}
     try:
         text = json.dumps({"format": _FORMAT, "store": store, "until": until}, indent=2)
-        files.replace(path, text.encode() + b"\n", staging=staging)
-    except OSError as exc:
-        warn(f"{path} could not be written: {files.reason(exc)}. S3 is asked again by the next run.")
+        mounts.require(config)
+        with lock.held(config.storage_path), local.staging() as staging:
+            files.replace(path, text.encode() + b"\n", staging=staging)
+    except (EngineError, OSError) as exc:
+        why = f"{files.reason(exc)}." if isinstance(exc, OSError) else exc
+        warn(f"{path} could not be written: {why} S3 is asked again by the next run.")

@@ -107,9 +107,10 @@ def run(config: Config, *, now: datetime) -> Outcome:
             outcome.warnings.append(f"{exc} Pruning has stopped; removed before it: {len(outcome.removed)}.")
             log.warning(outcome.warnings[-1])
         except (StoreError, OSError) as exc:
-            error = _failed(refusal.of(exc) if isinstance(exc, OSError) else exc, outcome)
+            why = refusal.of(exc) if isinstance(exc, OSError) else exc
+            error = _failed(why, outcome)
             log.error(str(error))
-            raise error from exc
+            raise error from why
         return outcome
 
 

@@ -77,7 +77,9 @@ class Status:
     `obstacle` says why no run can work on the storage path. `last_run` says why the last run of a backup is no ground
     for trust, None where it succeeded; `record` is all that is known of it, and `running` whether one goes on.
     `promises` is what the store in S3 was last seen to keep, None where nobody checked it. `locks_ending` are the
-    backups in S3 that are to be kept and whose Object Lock ends soon, with when. `drill` is the last one.
+    backups in S3 that are to be kept and whose Object Lock ends soon, with when, None where no run knows.
+
+    `drill` is the last one.
     `held` says who holds the host's backups, why and until when. `interrupted` tells of restores that were cut off.
     """
 
@@ -93,7 +95,7 @@ class Status:
     running: bool
     record: Record | None
     promises: StoreCheck | None
-    locks_ending: dict[str, str]
+    locks_ending: dict[str, str | None]
     drill: Last | None
     drill_seconds: dict[str, float]
     held: str | None
@@ -206,13 +208,14 @@ def _missing(config: Config, listed: Mapping[str, list[Copy]], name: str, now: d
     return sum(oldest is not None and copy.name > oldest for copy in wanted)
 
 
-def _locks_ending(config: Config, listed: Mapping[str, list[Copy]], now: datetime) -> dict[str, str]:
+def _locks_ending(config: Config, listed: Mapping[str, list[Copy]], now: datetime) -> dict[str, str | None]:
     if config.cloud is None or not config.cloud.object_lock_days or S3 not in listed:
         return {}
     from . import object_lock
 
     pinned = {copy.name for copies in listed.values() for copy in copies if copy.pinned}
-    return {str(name): names.iso(end) for name, end in object_lock.ending(config, listed[S3], pinned, now).items()}
+    ends = object_lock.ending(config, listed[S3], pinned, now)
+    return {str(name): None if end is None else names.iso(end) for name, end in ends.items()}
 
 
 def _obstacle(config: Config) -> str | None:

@@ -75,7 +75,7 @@ def make_environment(release: Path, libraries: str) -> None:
 
 
 def unpack(archive: Path, release: Path) -> None:
-    (packages,) = release.glob("lib/python3*/site-packages")
+    packages = release / f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
     with zipfile.ZipFile(archive) as packed:
         packed.extractall(packages, [name for name in packed.namelist() if name.startswith("eternia_backup/")])
         packed.extract("check_config.py", release)
@@ -88,16 +88,16 @@ def install(libraries: str, release: Path) -> None:
     if libraries == "index":
         pip([python, "-I", "-m", "pip"], ["--requirement", requirements], INDEX_ADVICE)
     elif libraries == "wheelhouse":
-        wheels = unpack_wheels(release / "wheels.tar")
+        wheel = unpack_wheels(release / "wheels.tar")
+        offline = ["--no-index", "--find-links", wheel.parent]
         # The host needs no pip of its own: a wheel runs as it is.
-        (wheel,) = wheels.glob("pip-*.whl")
-        offline = ["--no-index", "--find-links", wheels]
         pip([python, "-I", wheel / "pip"], [*offline, "--requirement", requirements], WHEELS_ADVICE)
-        shutil.rmtree(wheels)
+        shutil.rmtree(wheel.parent)
 
 
 def unpack_wheels(archive: Path) -> Path:
-    folder = archive.with_suffix("")
+    """Returns the wheel of pip, which lies among the others."""
+    folder, pips = archive.with_suffix(""), []
     folder.mkdir()
     try:
         with tarfile.open(archive) as packed:
@@ -105,13 +105,13 @@ def unpack_wheels(archive: Path) -> Path:
                 if member.isfile() and member.name.endswith(".whl"):
                     member.name = os.path.basename(member.name)
                     packed.extract(member, folder, set_attrs=False)
+                    pips += [folder / member.name] if member.name.startswith("pip-") else []
     except tarfile.TarError as exc:
         raise ReleaseError(f"the wheelhouse is no tar archive ({exc}). {WHEELS_ADVICE}") from exc
     archive.unlink()
-    count = len(list(folder.glob("pip-*.whl")))
-    if count != 1:
-        raise ReleaseError(f"the wheelhouse holds {count} wheels of pip; one is needed. {WHEELS_ADVICE}")
-    return folder
+    if len(pips) != 1:
+        raise ReleaseError(f"the wheelhouse holds {len(pips)} wheels of pip; one is needed. {WHEELS_ADVICE}")
+    return pips[0]
 
 
 def pip(command: list[str | Path], options: list[str | Path], advice: str) -> None:

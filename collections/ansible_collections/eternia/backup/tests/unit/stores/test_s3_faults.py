@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import errno
+import inspect
+import os
 import random
 import re
 import socket
@@ -381,6 +384,30 @@ def test_what_awscrt_meets_while_it_signs_has_words(s3_settings, monkeypatch):
     monkeypatch.setattr(client._client, "put_object", failing)
     with pytest.raises(S3Error, match=r"could not be read and signed \(.*\). Look at the disk, then run again"):
         client.call("put_object", "key", Body=b"x")
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt("told to end"), OSError(errno.EIO, "Input/output error")])
+def test_what_ends_a_run_while_awscrt_signs_is_not_taken_for_its_error(
+    tmp_path, store, content, monkeypatch, capfd, failure
+):
+    """It prints what it meets in a read, and makes an error without words of it."""
+    path, manifest = backup(tmp_path, FIRST, content[:100_000])
+    pread, met = os.pread, []
+
+    def failing(*arguments):
+        if any(frame.function == "_read_into_memoryview" for frame in inspect.stack()):
+            met.append(arguments)
+            raise failure
+        return pread(*arguments)
+
+    monkeypatch.setattr(os, "pread", failing)
+    expected = KeyboardInterrupt if isinstance(failure, KeyboardInterrupt) else S3Error
+    with pytest.raises(
+        expected, match=r"told to end|failed: what is sent could not be read \(input/output error\)\. Look"
+    ):
+        store.put(path, manifest)
+    assert met
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_what_nobody_expected_is_not_taken_for_that(s3_settings, monkeypatch):

@@ -174,16 +174,20 @@ class S3Store:
         ends = [s3_lock.end(self._client, self._key(f"{name}{suffix}")) for suffix in ("", MANIFEST_SUFFIX)]
         return None if None in ends else min(filter(None, ends))
 
-    def lock(self, name: BackupName, until: datetime) -> None:
+    def lock(self, name: BackupName, until: datetime, *, expected: Manifest | None = None) -> None:
         """Have nobody delete a backup before then.
 
-        Raises S3Error, and DamagedError or NotFoundError where it is not what its manifest describes: what somebody put
-        on top of it is not worth a lock. `claim` or `claimed` comes first.
+        Raises S3Error, and DamagedError or NotFoundError where it is not what its manifest describes, or that is not of
+        the bytes that another copy's describes, `expected`: what somebody put on top of a backup is not worth a lock.
+        `claim` or `claimed` comes first.
         """
         manifest, head = self.manifest(name), self._head(str(name))
-        seen = ("", "it is gone") if head is None else self._seen(head, manifest)
-        if seen is not None and seen[1]:
-            raise DamagedError(f"{self.location(name)} is damaged: {seen[1]}. Look at its versions there.")
+        if expected is not None and manifest.stored.digest != expected.stored.digest:
+            difference = f"it has the {_words(manifest)}, the one on the disk {_words(expected)}"
+        else:
+            difference = "it is gone" if head is None else self._compared(head, manifest)[1]
+        if difference:
+            raise DamagedError(f"{self.location(name)} is damaged: {difference}. Look at its versions there.")
         for suffix in ("", MANIFEST_SUFFIX):
             s3_lock.extend(self._client, self._key(f"{name}{suffix}"), until)
 
@@ -316,18 +320,6 @@ class S3Store:
 
         The store's own word counts where it was seen to refuse wrong bytes; otherwise the object is read back.
         """
-        seen, stored = self._seen(head, manifest, rung), manifest.stored
-        if seen is not None:
-            return seen
-        if rung is not None and rung is not CRC64NVME and self._checks:
-            return rung.check, ""
-        with self._client.open(self._key(manifest.name)) as body:
-            found = digest.of_stream(body, stored.digest.algorithm)[0]
-        differs = f"its {found.algorithm} is {found.value}, ours {stored.digest.value}"
-        return f"read back, {found.algorithm}", "" if found == stored.digest else differs
-
-    def _seen(self, head: dict[str, Any], manifest: Manifest, rung: Rung | None = None) -> tuple[str, str] | None:
-        """As `_compared`, by what the store says alone; None where that proves nothing."""
         stored = manifest.stored
         if head["ContentLength"] != stored.bytes:
             return "size", f"it has {head['ContentLength']} bytes, ours {stored.bytes}"
@@ -335,7 +327,12 @@ class S3Store:
         if kept and stored.crc64nvme and self._checks:
             differs = f"its crc64nvme is {kept}, ours {stored.crc64nvme}"
             return (rung or CRC64NVME).check, "" if kept == stored.crc64nvme else differs
-        return None
+        if rung is not None and rung is not CRC64NVME and self._checks:
+            return rung.check, ""
+        with self._client.open(self._key(manifest.name)) as body:
+            found = digest.of_stream(body, stored.digest.algorithm)[0]
+        differs = f"its {found.algorithm} is {found.value}, ours {stored.digest.value}"
+        return f"read back, {found.algorithm}", "" if found == stored.digest else differs
 
     def _put_manifest(self, manifest: Manifest, lock_until: datetime | None) -> None:
         name = f"{manifest.name}{MANIFEST_SUFFIX}"

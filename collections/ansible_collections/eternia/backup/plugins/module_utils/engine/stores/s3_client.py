@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from .. import files
 from ..errors import StoreError, without_secrets
 
 # The first with full-object CRC64NVME and with create-only multipart uploads.
@@ -65,6 +66,10 @@ class S3Settings:
         """Until when what is sent now is locked; None where nothing is."""
         days = self.object_lock_days
         return now.replace(microsecond=0) + timedelta(days=days) if days else None
+
+
+# Not a word of S3's: what was to be sent could not be read.
+_UNREADABLE = "Unreadable"
 
 
 class S3Error(StoreError):
@@ -198,8 +203,18 @@ class S3Client:
     def call(self, operation: str, key: str | None, **params: Any) -> dict[str, Any]:
         """One request, by the name of its boto3 method: on a key, or on the bucket where `key` is None."""
         target = {"Bucket": self.settings.bucket} if key is None else {"Bucket": self.settings.bucket, "Key": key}
-        with self._translated(operation, key or "") as client:
-            answer: dict[str, Any] = getattr(client, operation)(**target, **params)
+        try:
+            with self._translated(operation, key or "") as client:
+                answer: dict[str, Any] = getattr(client, operation)(**target, **params)
+        except S3Error as exc:
+            failure = getattr(params.get("Body"), "failure", None)
+            if failure is None:
+                raise
+            raise S3Error(
+                f"{_OPERATIONS[operation][0]} {self.location(key or '')} failed: what is sent could not be read "
+                f"({files.reason(failure)}). Look at the disk, then run again.",
+                _UNREADABLE,
+            ) from exc
         return answer
 
     def entries(self, prefix: str) -> Iterator[tuple[str, int]]:

@@ -37,10 +37,11 @@ def end(client: S3Client, key: str) -> datetime | None:
 def extend(client: S3Client, key: str, until: datetime) -> None:
     """Lock an object until then, where it is not locked for as long already. Raises S3Error."""
     head = client.call("head_object", key)
-    now = head.get("ObjectLockRetainUntilDate")
-    if now is None or now < until:
-        # A lock that is harder than ours stays as hard: S3 refuses to make it weaker.
-        mode = _HARDEST if head.get("ObjectLockMode") == _HARDEST else client.settings.object_lock_mode
+    end = head.get("ObjectLockRetainUntilDate")
+    if end is None or end < until:
+        # A lock that is harder than ours stays as hard while it lasts: S3 refuses to make it weaker.
+        is_harder = end is not None and end > datetime.now(timezone.utc) and head.get("ObjectLockMode") == _HARDEST
+        mode = _HARDEST if is_harder else client.settings.object_lock_mode
         client.call("put_object_retention", key, Retention={"Mode": mode, "RetainUntilDate": until})
 
 

@@ -273,11 +273,14 @@ def _changed(upload: Upload, difference: str) -> StoreError:
 class _Range(io.RawIOBase):
     """One part of the file, as a file. Threads share the descriptor, since each read names its place.
 
-    While it is `paced`, it is read no faster than it may be sent.
+    While it is `paced`, it is read no faster than it may be sent. `failure` is what the disk said of the last read: a
+    request that it ends looks as if the line had failed.
     """
 
     def __init__(self, fd: int, part: Part, pace: Pace | None = None) -> None:
         self._fd, self._part, self._at, self._pace = fd, part, 0, pace
+        self._waiting: BaseException | None = None
+        self.failure: OSError | None = None
         self.paced = False
 
     def readable(self) -> bool:
@@ -293,7 +296,31 @@ class _Range(io.RawIOBase):
     def tell(self) -> int:
         return self._at
 
+    def readinto1(self, buffer: Any) -> int:
+        """How awscrt reads, and nobody else, to sign what will be sent.
+
+        It would print whatever is raised here, a signal's exception too, and go on with an error of its own. So that
+        waits for whoever reads next, to send.
+        """
+        try:
+            return self.readinto(buffer)
+        except BaseException as exc:
+            self._waiting = exc
+            return 0
+
     def readinto(self, buffer: Any) -> int:
+        waiting, self._waiting = self._waiting, None
+        try:
+            if waiting is not None:
+                raise waiting
+            count = self._read(buffer)
+        except OSError as exc:
+            self.failure = exc
+            raise
+        self.failure = None
+        return count
+
+    def _read(self, buffer: Any) -> int:
         wanted = min(len(buffer), self._part.bytes - self._at)
         data = os.pread(self._fd, wanted, self._part.start + self._at)
         if wanted and not data:
