@@ -30,6 +30,8 @@ _REAL = {name: getattr(os, name) for name in dir(os) if callable(getattr(os, nam
 # Of so many names each is lost alone; of more, the latest.
 _MOST_NAMES = 30
 _WRITES = {"pwrite": 0, "ftruncate": 0, "copy_file_range": 1, "ioctl": 0}
+_NAMES = ("create", "mkdir", "link", "symlink", "rename", "replace", "unlink", "remove", "rmdir")
+_REMEMBERED = {*_WRITES, *_NAMES, "write", "fsync", "fdatasync", "sync"}
 
 
 @dataclass
@@ -67,6 +69,9 @@ class Power:
         self, point: Point, _number: int, real: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any]
     ) -> Any:
         """Make a call, and remember what of it is not on the disk yet."""
+        if point.call not in _REMEMBERED:
+            # An open may wait for another thread of ours, which answers for the gate and closes what it was given.
+            return real(*arguments, **keywords)
         with self._lock:
             return self._perform(point.call, real, arguments, keywords)
 
@@ -89,13 +94,15 @@ class Power:
                 lost.append(name.words)
         elif way.startswith(ALL_BUT):
             number = int(way.rsplit(" ", 1)[1])
-            # What goes on side by side may have come in another order this time.
+            # What goes on side by side may have come in another order this time, or not yet.
             for name in self._names[number : number + 1] if self._is_alone(number) else ():
                 name.take_back()
                 lost.append(name.words)
         return ", ".join(lost)
 
     def _is_alone(self, number: int) -> bool:
+        if number >= len(self._names):
+            return False
         name = self._names[number]
         return not any(name.concerns(later) for later in self._names[number + 1 :])
 
@@ -120,7 +127,7 @@ class Power:
         elif call == "sync":
             self._names.clear()
             self._bytes.clear()
-        elif call in ("create", "mkdir", "link", "symlink", "rename", "replace", "unlink", "remove", "rmdir"):
+        elif call in _NAMES:
             return self._perform_name(call, real, arguments, keywords)
         return real(*arguments, **keywords)
 

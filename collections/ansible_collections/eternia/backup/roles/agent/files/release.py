@@ -76,10 +76,14 @@ def make_environment(release: Path, libraries: str) -> None:
 
 def unpack(archive: Path, release: Path) -> None:
     packages = release / f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
-    with zipfile.ZipFile(archive) as packed:
-        packed.extractall(packages, [name for name in packed.namelist() if name.startswith("eternia_backup/")])
-        packed.extract("check_config.py", release)
-        packed.extract("requirements.txt", release)
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            packed.extractall(packages, [name for name in packed.namelist() if name.startswith("eternia_backup/")])
+            packed.extract("check_config.py", release)
+            packed.extract("requirements.txt", release)
+    except zipfile.BadZipFile as exc:
+        # Also what it makes of a disk that fails while it looks for the end of the archive.
+        raise ReleaseError(f"{archive} cannot be read ({exc}). Look at the disk there, then run again.") from exc
     compileall.compile_dir(packages / "eternia_backup", quiet=1)
 
 
