@@ -227,6 +227,18 @@ def test_a_configuration_with_s3_needs_a_boto3(agents: Agents, tmp_path: Path) -
     assert "apply the role eternia.backup.agent to this host" in done.stderr
 
 
+def test_a_configuration_that_encrypts_needs_what_it_takes_before_it_is_written(agents: Agents, tmp_path: Path) -> None:
+    """The release here has no pyrage, as that of a distribution's libraries has none."""
+    release, config = agents.directory / "steady/opt/current", tmp_path / "config.yml"
+    recipients = {"recipients": ["age1" + "q" * 58]}
+    config.write_text(yaml.safe_dump(configuration("h", tmp_path, encryption=recipients)))
+    done = subprocess.run(
+        [release / "bin/python", "-I", release / "check_config.py", config], text=True, capture_output=True, check=False
+    )
+    assert done.returncode == 1
+    assert "has no Python library pyrage, which encrypted backups need" in done.stderr
+
+
 def test_the_playbooks_run_the_modules_under_it(agents: Agents) -> None:
     python = agents.directory / "steady/opt/current/bin/python"
     agents.add("bare-host")
