@@ -45,8 +45,8 @@ What is known of the targets that are missed, and what would lift them:
   with the store's work: even beside it, without waiting, the check would make it about 1.15, by processor time. A
   store on another machine, or more cores, lift that. restic fetches 683 of the 2,048 MiB, for its own format.
 - *20 GiB against 2 GiB*: of 2 GiB the copy is in memory when it is checked and hashed; of 20 GiB, with the database
-  itself, it is more than this machine's memory, and comes from the disk again. 11.2 and 12.3 in two runs; more memory
-  lifts it.
+  itself, it is more than this machine's memory, and has to come from the disk again. That follows from the sizes, and
+  was not profiled. 11.2 and 12.3 in two runs of one round each; more memory should lift it.
 - *how long the source is held on xfs, where it lies in pieces*: as long as the filesystem takes to clone it, which
   `cp --reflink` takes as well; it is 4 ms or 290 ms from one copy of the same database to the next.
 """
