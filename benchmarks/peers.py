@@ -69,7 +69,7 @@ def _side_by_side(
     for mib in _sizes(options):
         taken, reasons = _rounds(folder / f"{where[-2:]}-{mib}", mib, rivals, options)
         found[mib] = taken
-        yield _figure(where, mib, taken, reasons, options)
+        yield _figure(where, mib, taken, reasons)
     yield targets(found[options.mib], options)
     yield _memory(where, found, options)
 
@@ -94,9 +94,9 @@ def _rounds(folder: Path, mib: int, rivals: tuple[type[Rival], ...], options: Op
     taken: Taken = {}
     reasons: dict[str, str] = {}
     is_large = mib > _SMALL_MIB
-    for number in range(options.runs):
+    for _round in range(options.runs):
         for rival in rivals:
-            if rival.name in reasons or (is_large and ((rival.is_slow and number > 0) or not rival.at_large)):
+            if rival.name in reasons or (is_large and not rival.at_large):
                 continue
             try:
                 steps = _one(folder / "one", base, rival, is_away=rivals is AWAY, is_large=is_large)
@@ -202,9 +202,9 @@ def _in_bucket(endpoint: str) -> int:
     return int(run(python("bucket_bytes", endpoint, BUCKET)).output)
 
 
-def _figure(where: str, mib: int, taken: Taken, reasons: dict[str, str], options: Options) -> Figure:
+def _figure(where: str, mib: int, taken: Taken, reasons: dict[str, str]) -> Figure:
     away = where == S3
-    figure = Figure(f"Side by side: {mib:,} MiB to {where}", _how(where, mib, options))
+    figure = Figure(f"Side by side: {mib:,} MiB to {where}", _how(where, mib))
     for name, steps in taken.items():
         for step, values in steps.items():
             figure.add(f"{name} — {step}", in_words(values, step, away=away))
@@ -221,7 +221,7 @@ def raw(where: str, mib: int, taken: Taken) -> dict[str, Any]:
     return {"mib": mib, "where": where, "taken": steps}
 
 
-def _how(where: str, mib: int, options: Options) -> str:
+def _how(where: str, mib: int) -> str:
     words = [
         "A first backup, a second after 1 % of the rows changed one behind the other, a third after 0.1 % changed "
         "anywhere, then a restore."
@@ -243,10 +243,9 @@ def _how(where: str, mib: int, options: Options) -> str:
         "backups together; less than 30 MiB of memory cannot be told from what starts the process."
     ]
     if mib > _SMALL_MIB:
-        words += ["One round of restic, borg, boto3 and litestream." if options.runs > 1 else ""]
         words += ["s5cmd, rclone and boto3 would send all of it again, which is left out here."] * (where == S3)
         words += ["borg without compression only at the small size."] * (where == DISK)
-    return " ".join(filter(None, words))
+    return " ".join(words)
 
 
 def in_words(values: list[Step], step: str, *, away: bool) -> str:
@@ -331,9 +330,7 @@ def _ratio(
         figure.add(label, "not measured: nothing to compare with")
         return
     mine, others = ([one if isinstance(one, float) else one.seconds for one in side] for side in (ours, theirs))
-    # Who took part in one round is compared with us in that one.
-    rounds = min(len(mine), len(others))
-    ratio = Ratio.of(mine[:rounds], others[:rounds])
+    ratio = Ratio.of(mine, others)
     target = () if most is None else (f"≤ {most}", options.judge(ratio.value <= most))
     figure.add(label, str(ratio), *target)
 

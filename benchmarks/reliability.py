@@ -6,16 +6,21 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .report import section, table
+from . import machine
+from .report import Figure, section, table
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PAGE = _ROOT / "docs" / "reliability.md"
-_RESULTS = _ROOT / "build" / "reliability"
+_RESULTS = Path(os.environ.get("RELIABILITY_DIR") or _ROOT / "build" / "reliability")
 SOURCES = ("faults", "fuzz", "soak")
 
 _WORDS = """\
@@ -27,8 +32,8 @@ it finds anything. Short forms of them run before a change lands (`.ci/run`).
 
 A *violation* is a promise broken: the live source changed by a backup; a file under a final name that is not whole, in
 any store; a restored target that is neither wholly old nor wholly new; the newest verified backup, or one of the last
-`minimum_kept`, deleted by retention; an exit code that is not true; an error that does not say what failed and what to
-do; a next run that does not succeed.
+`minimum_kept`, deleted by retention, or one that Object Lock holds hidden; an exit code that is not true; an error
+that does not say what failed and what to do; a secret in what was said or written; a next run that does not succeed.
 
 ## The promises, and what tries to break each
 
@@ -43,7 +48,7 @@ _PROMISES = (
     ),
     (
         "After a crash at any instant nothing partial lies under a final name; the next run cleans up and succeeds",
-        "`make faults`: every call of every verb, killed and failed, and again in the run that recovers",
+        "`make faults`: calls from every line of the product, killed and failed, and again in the run that recovers",
     ),
     (
         "A restore changes the live data by one rename, after everything was checked; what was there is kept",
@@ -55,13 +60,37 @@ _PROMISES = (
     ),
     (
         "Exit code 0 and `changed` are true; check mode prints what the run would do, and changes nothing",
-        "`make faults`, `make fuzz` (the plan is the run), `pytest tests/test_integration.py`",
+        "`make faults` (exit codes), `make fuzz` (the plan is the run), `pytest tests/test_integration.py` (`changed`)",
     ),
     (
         "Everything that fails says what failed, where, and what to do next",
         "`make faults`: any error of another kind is a violation",
     ),
 )
+
+
+def keep(source: str, figures: Sequence[Figure], place: Path, *, whole: bool) -> Path:
+    """Write what one of SOURCES found, on the disk of `place`, and return where; what is not `whole` is on no page."""
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    found = {
+        "at": at,
+        "commit": _commit(),
+        "machine": machine.facts(place),
+        "figures": [{**asdict(figure), "at": at} for figure in figures],
+    }
+    _RESULTS.mkdir(parents=True, exist_ok=True)
+    path = _RESULTS / f"{source}{'' if whole else '.part'}.json"
+    path.write_text(json.dumps(found, indent=2) + "\n")
+    return path
+
+
+def _commit() -> str:
+    """What was tried: the commit, and whether something was other than it."""
+    git = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def page(found: Iterable[dict[str, Any]]) -> str:
@@ -74,14 +103,17 @@ def page(found: Iterable[dict[str, Any]]) -> str:
         facts = ", ".join(
             f"{key} {machine[key]}" for key in ("cpu", "cores", "memory", "filesystem", "kernel", "python")
         )
-        blocks += ["", f"On: {facts}."]
+        blocks += ["", f"Of commit {results['commit']}, on: {facts}."]
     return "\n".join(blocks) + "\n"
 
 
 def main() -> None:
     missing = [name for name in SOURCES if not (_RESULTS / f"{name}.json").exists()]
     if missing:
-        sys.exit(f"{_RESULTS} has no results of {', '.join(missing)}. Run first: make {' '.join(missing)}")
+        sys.exit(
+            f"{_RESULTS} has no whole results of {', '.join(missing)}. Run first, and not a part of it or a short "
+            f"form that .ci/run takes: make {' '.join(missing)}"
+        )
     _PAGE.write_text(page(json.loads((_RESULTS / f"{name}.json").read_text()) for name in SOURCES))
 
 

@@ -32,7 +32,8 @@ What is known of the targets that are missed, and what would lift them:
 
 - *a backup to the disk*: on two cores it is the copy, SQLite's check of it, its digests and two counts of the rows,
   4.2 seconds of processor time for 2 GiB beside a `cp` that takes one or two. More cores lift it. The virtual disk
-  here takes writes fast until a burst is used up: the same `cp` takes 1 s or 6 s. restic is fast on this database,
+  here takes writes fast until a burst is used up: the same `cp` takes 1 s or 6 s, so this ratio is 1.6 in one run of
+  this bench and 2.5 in another. restic is fast on this database,
   whose rows compress 5 to 1.
 - *zstd*: `zstd -T0` has both cores busy already. Ours takes the copy, checks it, counts it, and makes each frame
   plain again to compare it. More cores lift it; leaving out the proof would, too.
@@ -44,9 +45,11 @@ What is known of the targets that are missed, and what would lift them:
 - *a restore from S3*: the check cannot begin before the last byte is there, and s5cmd's download has both cores busy
   with the store's work: even beside it, without waiting, the check would make it about 1.15, by processor time. A
   store on another machine, or more cores, lift that. restic fetches 683 of the 2,048 MiB, for its own format.
-- *20 GiB against 2 GiB*: of 2 GiB the copy is in memory when it is checked and hashed; of 20 GiB, with the database
-  itself, it is more than this machine's memory, and has to come from the disk again. That follows from the sizes, and
-  was not profiled. 11.2 and 12.3 in two runs of one round each; more memory should lift it.
+- *20 GiB against 2 GiB*: it is the disk and the memory of this machine: `cp` + fsync grows in the same run about as
+  much as ours does. 2 GiB fit into the disk's burst, and the copy is in memory when it is checked and hashed; 20 GiB do
+  not, and source and copy together are more than the memory. That follows from the sizes and from `cp`, and was not
+  profiled. 11.2 and 12.3 in two earlier runs, in which the disk took 2 GiB more slowly. A disk without a burst, and
+  more memory, should lift it.
 - *how long the source is held on xfs, where it lies in pieces*: as long as the filesystem takes to clone it, which
   `cp --reflink` takes as well; it is 4 ms or 290 ms from one copy of the same database to the next.
 """

@@ -29,8 +29,6 @@ class Rival:
     """
 
     name = ""
-    # Where every run takes minutes, one has to do at large sizes.
-    is_slow = False
     # Where the second backup is the first once more, the first has to do at large sizes.
     sends_all = False
     # Whether it needs the log that the application wrote since, as it has it while it runs all the time.
@@ -132,7 +130,6 @@ class Zstd(Rival):
 
 class Restic(Rival):
     name = "restic"
-    is_slow = True
 
     def prepare(self) -> None:
         _require("restic")
@@ -155,7 +152,6 @@ class Borg(Rival):
 
     name = "borg, lz4"
     compression = "lz4"
-    is_slow = True
 
     def prepare(self) -> None:
         _require("borg", "borgbackup")
@@ -239,7 +235,6 @@ class Rclone(Copier):
 
 class Boto3(Copier):
     name = "boto3 `upload_file`"
-    is_slow = True
 
     def _up(self, key: str) -> list[str]:
         return python("upload", self.endpoint, BUCKET, key, self.database)
@@ -252,7 +247,6 @@ class Litestream(Rival):
     """`replicate -once`: the first time all of the database, then what the log holds."""
 
     name = "litestream"
-    is_slow = True
     needs_log = True
 
     def prepare(self) -> None:

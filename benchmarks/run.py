@@ -75,7 +75,9 @@ def main() -> None:
             for figure in _GROUPS[group](folder / group, options):
                 figures[figure.title] = {**asdict(figure), "at": _now()}
                 print(report.text(figures[figure.title]), flush=True)
-    results.write_text(json.dumps({**found, "figures": [*figures.values()]}, indent=2, ensure_ascii=False) + "\n")
+                # One by one, so that whoever stops a run of hours keeps what it has measured.
+                words = json.dumps({**found, "figures": [*figures.values()]}, indent=2, ensure_ascii=False)
+                results.write_text(words + "\n")
     if not options.full:
         print("\nTargets of time and memory are not judged: they are about the default sizes and at least 3 runs.")
     print(f"\nWritten to {results}")

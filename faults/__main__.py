@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import itertools
-import json
 import multiprocessing
 import os
+import random
+import re
+import signal
 import sys
 import tempfile
 import time
@@ -16,12 +18,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine, report
+from benchmarks import reliability, report
 from benchmarks.object_store import BUCKET, running
 
 from . import answers, harness, installs, lies, loading, mutations, scenes
@@ -30,11 +31,12 @@ from .line import Certificates
 from .options import ANSWERS, CALLS, MUTATIONS, Options, from_environment
 from .scenes import Bucket, Host, Scene
 
-_RESULTS = Path(os.environ.get("FAULTS_RESULTS") or "build/reliability") / "faults.json"
 # So many faults go to a worker at once.
 _AT_ONCE = 10
 # How many violations of one piece are printed.
 _MOST = 20
+# So many lies of different kinds each verb that speaks to S3 has to be told.
+_KINDS = 25
 
 
 def main() -> int:
@@ -51,8 +53,10 @@ def main() -> int:
         violations += [f"not found out: {name}" for name in figures[-1].raw["survived"]]
         print(report.text(asdict(figures[-1])), flush=True)
     print(f"\n{options.form} form, {time.monotonic() - started:.0f} s, {len(violations)} violations")
-    _write(figures, options)
-    return 1 if violations else 0
+    print(f"Written to {reliability.keep('faults', figures, options.place, whole=options.whole)}")
+    if not any(figure.rows for figure in figures):
+        sys.exit("Nothing was looked at: FAULTS_ONLY and FAULTS_SCENE together name nothing. Name less.")
+    return 1 if violations or any(row.met is False for figure in figures for row in figure.rows) else 0
 
 
 class World:
@@ -72,8 +76,19 @@ def _world(options: Options) -> Iterator[World]:
         place = Path(folder)
         Certificates(place / "certificates").make()
         fork = multiprocessing.get_context("fork")
-        with running(place / "store") as endpoint, ProcessPoolExecutor(options.jobs, mp_context=fork) as pool:
-            yield World(options, place, endpoint, pool)
+        with running(place / "store") as endpoint, ProcessPoolExecutor(options.jobs, fork, _ends_at_once) as pool:
+            # Whoever ends us ends the store and the hosts, too.
+            scenes.Bucket.make_locked(endpoint)
+            signal.signal(signal.SIGTERM, lambda *_unused: sys.exit(128 + signal.SIGTERM))
+            try:
+                yield World(options, place, endpoint, pool)
+            finally:
+                pool.shutdown(cancel_futures=True)
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _ends_at_once() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _looked_at(world: World) -> Iterator[tuple[report.Figure, list[Tally]]]:
@@ -83,18 +98,37 @@ def _looked_at(world: World) -> Iterator[tuple[report.Figure, list[Tally]]]:
         yield _figure("Every call fails once", _CALLS_WORDS, tallies, options), tallies
     if ANSWERS in options.at:
         tallies = list(_answers(world))
-        yield _figure("Every answer lies once", _ANSWERS_WORDS, tallies, options), tallies
+        figure = _figure("Every answer lies once", _ANSWERS_WORDS, tallies, options)
+        for verb in dict.fromkeys(tally.verb for tally in tallies):
+            kinds = len(set().union(*(tally.kinds for tally in tallies if tally.verb == verb)))
+            met = kinds >= _KINDS if options.whole else None
+            figure.add(f"different lies told to {verb}", str(kinds), f"≥ {_KINDS}", met)
+        yield figure, tallies
 
 
 _CALLS_WORDS = (
-    "Every call of a command to the system, to SQLite and to S3 meets EIO, ENOSPC, EDQUOT, EACCES, EROFS, a short "
-    "write, SIGKILL or SIGTERM, once or for ever; and after each the power may fail, so that what was not put onto "
-    "the disk is lost. Then the command is given again. Of what installs, the first and the last call from each line."
+    "Calls of a command to the system, to SQLite and to S3 (points: found by running it) meet EIO, ENOSPC, EDQUOT, "
+    "EACCES, EROFS, a short write, SIGKILL or SIGTERM, once or for ever; and after any of them the power may fail, so "
+    "that what was not put onto the disk is lost. Then the command is given again. Not seen are what SQLite itself "
+    "does, what is asked of the kernel through ctypes (the gate), and what pip does while it installs."
 )
 _ANSWERS_WORDS = (
     f"Between the command and a real store one of {len(lies.LIES)} things goes wrong with an answer, or with all from "
     "then on, over plain HTTP or TLS. Then the command is given again, over a good line."
 )
+# What of it happens.
+_FORM_WORDS = {
+    "every": "Everything that can go wrong with every call, and once more with another fault in the run that recovers; "
+    "of what installs, and of what travels in parts, the first and the last call from each line. Every answer, over "
+    "both.",
+    "full": "Each line of the product that calls meets everything that can go wrong with it, once for each command, "
+    "at a call and in a scene drawn by a seed, and once more with another fault in the run that recovers; in every "
+    "scene some more and some power cuts. Of every lie the first answer, the last and one that is drawn.",
+    "short": "Of each line of the product one call meets one thing that can go wrong with it, once for each command, "
+    "drawn by a seed, and in every scene some more and some power cuts; every third is followed by another in the run "
+    "that recovers. Of every lie one answer.",
+    "tiny": "A few of each.",
+}
 
 
 def _calls(world: World) -> Iterator[Tally]:
@@ -102,14 +136,16 @@ def _calls(world: World) -> Iterator[Tally]:
     wanted = list(filter(world.options.wants, (*scenes.SCENES, *installs.SCENES)))
     if set(installs.SCENES) & set(wanted):
         installs.fetch_wheels(world.place)
-    known: set[tuple[str, str]] = set()
+    recorded = {scene: future.result() for scene, future in [(one, world.submit(_record, one)) for one in wanted]}
+    # Which of several scenes a line of the product is tried in is drawn, too.
+    known: set[tuple[str, ...]] = set()
+    drawn = random.Random(world.options.seed).sample(wanted, len(wanted))
+    faults = {scene: harness.chosen(scene, recorded[scene], world.options, known) for scene in drawn}
     jobs = []
-    for scene, recorded in [(scene, world.submit(_record, scene)) for scene in wanted]:
-        ended = recorded.result()
-        faults = harness.chosen(scene, ended, world.options, known)
-        points = len(set(ended.points))
+    for scene in wanted:
+        points = len(set(recorded[scene].points))
         tally = Tally(str(scene), scene.verb, points=points)
-        jobs.append((tally, _in_pieces(world, _work, scene, faults, points, world.options)))
+        jobs.append((tally, _in_pieces(world, _work, scene, faults[scene], points, world.options)))
     yield from _added(jobs, world.options)
 
 
@@ -138,11 +174,13 @@ def _added(jobs: Sequence[tuple[Tally, list[Future[Tally]]]], options: Options) 
             tally.add(found)
             for violation in found.violations[:_MOST]:
                 print(f"VIOLATION {violation}", flush=True)
-            if options.stops and tally.violations:
+            if options.stops and any(re.search(options.stops, one) for one in tally.violations):
                 for waiting in itertools.chain.from_iterable(others for _tally, others in jobs):
                     waiting.cancel()
                 yield tally
                 return
+        if not tally.faults:
+            tally.violations.append(f"{tally.scene}: nothing was tried, since no fault came")
         print(f"{tally}", flush=True)
         yield tally
 
@@ -153,7 +191,7 @@ def _breakable(place: str, endpoint: str, scene: Scene) -> Breakable:
 
 @cache
 def _host(place: str, endpoint: str, scene: Scene) -> Host:
-    return Host(scene, _folder(place, scene), Bucket(endpoint, BUCKET))
+    return Host(scene, _folder(place, scene), Bucket(endpoint, scenes.LOCKED if scene.locked else BUCKET))
 
 
 @cache
@@ -182,25 +220,20 @@ def _lie(place: str, endpoint: str, scene: Scene, told: Any) -> Tally:
 
 
 def _figure(title: str, how: str, tallies: Sequence[Tally], options: Options) -> report.Figure:
-    figure = report.Figure(title, f"{how} ({options.form} form)")
+    figure = report.Figure(title, f"{how} The {options.form} form: {_FORM_WORDS[options.form]}")
     total = Tally("all", "", points=sum(tally.points for tally in tallies))
     for tally in tallies:
         total.add(tally)
     for tally in (*tallies, total):
         recovery = f", {tally.seconds_faults} in the run that recovers" if tally.seconds_faults else ""
-        measured = f"{tally.points} points, {tally.faults} faults{recovery}, {len(tally.violations)} violations"
+        missed = f", {tally.missed:,} more never came" if tally.missed else ""
+        measured = (
+            f"{tally.points:,} points, {tally.faults:,} faults{recovery}{missed}, {len(tally.violations)} violations"
+        )
         figure.add(tally.scene, measured, "0 violations", not tally.violations)
-    figure.raw = {tally.scene: {**asdict(tally), "violations": len(tally.violations)} for tally in tallies}
+    for tally in tallies:
+        figure.raw[tally.scene] = {**asdict(tally), "kinds": sorted(tally.kinds), "violations": len(tally.violations)}
     return figure
-
-
-def _write(figures: Sequence[report.Figure], options: Options) -> None:
-    at = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    _RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    found = [{**asdict(figure), "at": at} for figure in figures]
-    _RESULTS.write_text(
-        json.dumps({"at": at, "machine": machine.facts(options.place), "figures": found}, indent=2) + "\n"
-    )
 
 
 if __name__ == "__main__":

@@ -17,13 +17,14 @@ from .harness import NOTHING, Tally
 from .lies import Lie
 from .line import Answered, Certificates
 from .options import Options
-from .scenes import FIRST_HOUR, Host, Scene
+from .scenes import FIRST_HOUR, IN_PARTS, Host, Scene
 
 SCENES = (
     Scene("backup", "to S3", s3=True),
-    Scene("backup", "to S3, in parts", s3=True, rows=16_000),
+    Scene("backup", "to S3, in parts", s3=True, rows=IN_PARTS),
     Scene("prune", "disk and S3", s3=True),
     Scene("restore", "from S3", s3=True),
+    Scene("restore", "from S3, in parts", s3=True, rows=IN_PARTS),
     Scene("drill", "disk and S3", s3=True),
 )
 # A store that never answers is given up after this, in seconds.
@@ -40,28 +41,34 @@ def count(host: Host, certificates: Certificates) -> dict[str, int]:
             ended = child.run(host.command(FIRST_HOUR), NOTHING, host.place, host.root)
             assert ended.code == 0, f"{host.scene}, through a line without a fault: {ended.said}"
             found.update((lie.name, to.requests) for lie in lies.LIES if lie.of == pattern)
+    if host.scene.verb == "backup" and host.scene.rows == IN_PARTS:
+        assert all(found[name] for name in lies.IN_PARTS), f"{host.scene}: nothing travels in parts"
     return found
 
 
 def chosen(host_scene: Scene, requests: dict[str, int], options: Options) -> list[Answered]:
-    """The lies that are told: about each request, or about one that the seed draws."""
+    """The lies that are told: about each request, or about one that the seed draws, in the full form the ends, too."""
     drawn = random.Random(f"{options.seed} {host_scene}")
     found: list[Answered] = []
     for lie in lies.LIES:
-        if (host_scene.rows > 1000) != (lie.name in lies.IN_PARTS):
+        if lie.name == lies.SLOW and host_scene.rows == IN_PARTS:
+            # Minutes, and the same code.
             continue
         tls = [True] if lie.name in lies.TLS_ALONE else [False, True]
+        tls = tls if options.every else drawn.sample(tls, 1)
         if lie.whole:
-            found += [Answered(lie, tls=one) for one in (tls if options.full else drawn.sample(tls, 1))]
+            found += [Answered(lie, tls=one) for one in tls]
             continue
         numbers = range(requests[lie.name])
-        if not options.full:
-            numbers = sorted(drawn.sample(numbers, min(1, len(numbers))))
+        if not options.every:
+            some = drawn.sample(numbers, min(1, len(numbers)))
+            ends = (*numbers[:1], *numbers[-1:]) if options.full else ()
+            numbers = sorted({*some, *ends})
         for number in numbers:
             for lasting in (False, True):
                 # To be late for ever is to be slow, which is another.
                 if not (lasting and lie.name == "5 s late"):
-                    found.append(Answered(lie, number, lasting, tls=bool(drawn.randrange(2))))
+                    found += [Answered(lie, number, lasting, tls=one) for one in tls]
     if options.form == "tiny":
         found = drawn.sample(found, 4)
     return found
@@ -76,10 +83,13 @@ def work(host: Host, told: Sequence[Answered], certificates: Certificates) -> Ta
             host.renew(to.endpoint)
             stores = host.stores()
             ended = child.run(_over(host, certificates, answered.lie), NOTHING, host.place, host.root)
-            tally.faults += 1
+            tally.faults += to.met
             tally.missed += not to.met
+            tally.kinds |= {answered.lie.name} if to.met else set()
         after = host.stores()
         found = host.broken(ended, stores, after)
+        if answered.lie.name in lies.UNREACHABLE and ended.code == 0:
+            found.append("it said that it succeeded, with nobody at the other end")
         host.configure()
         ended = child.run(host.command(FIRST_HOUR + 1), NOTHING, host.place, host.root)
         if tidying := host.a_day_later(FIRST_HOUR + 1):

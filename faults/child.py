@@ -65,6 +65,8 @@ def run(command: Callable[[], int], what: Fault | PowerCut | None, place: Path, 
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
+    # In a group of its own, so that nothing that it starts goes on after it.
+    os.setpgid(pid, pid)
     if pid == 0:
         _be(command, what, said, seen, Power(root, graveyard), met)
     code, hung = _wait(pid)
@@ -83,11 +85,11 @@ def _wait(pid: int) -> tuple[int | None, bool]:
     descriptor = os.pidfd_open(pid)
     try:
         hung = not select.select([descriptor], [], [], PATIENCE_SECONDS)[0]
-        if hung:
-            os.kill(pid, signal.SIGKILL)
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     finally:
         os.close(descriptor)
+        # It is there until somebody waits for it, and so is the group.
+        os.killpg(pid, signal.SIGKILL)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return (None if code < 0 else code), hung
 
 

@@ -20,13 +20,13 @@ from .options import Options
 from .promises import Stores
 from .scenes import FIRST_HOUR, Scene
 
-# How many faults a scene has at least, and how often the power fails, in a form that is not full.
-_LEAST = {"short": 12, "tiny": 6}
-_CUTS = {"short": 12, "tiny": 4}
-# Of how many faults one is followed by another, in the run that recovers from it.
-_SECOND = {"full": 1, "short": 3, "tiny": 4}
+# How many faults a scene has at least, and how often the power fails, in a form that does not have every one.
+_LEAST = {"full": 24, "short": 12, "tiny": 6}
+_CUTS = {"full": 48, "short": 12, "tiny": 4}
+# Of how many faults one is followed by another, in the run that recovers from it; in a full one each is, once more.
+_SECOND = {"short": 3, "tiny": 4}
 # What that is; a kill more often: it leaves the most.
-_SECONDS = (*kinds.ERRORS, KILL, KILL)
+_SECONDS = (*kinds.ERRORS, kinds.SHORT, kinds.TERM, KILL, KILL)
 
 
 class Breakable(Protocol):
@@ -51,7 +51,11 @@ class Breakable(Protocol):
 
 @dataclass
 class Tally:
-    """What was done to one scene, and what came of it. `missed` faults never came: what goes on side by side."""
+    """What was done to one scene, and what came of it.
+
+    `kinds` are the names of the lies that were told.
+    `missed` are no `faults`: they never came, because what goes on side by side comes in another order each time.
+    """
 
     scene: str
     verb: str
@@ -59,19 +63,21 @@ class Tally:
     faults: int = 0
     seconds_faults: int = 0
     missed: int = 0
+    kinds: set[str] = field(default_factory=set)
     violations: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     def __str__(self) -> str:
         return (
             f"{self.scene}: {self.points} points, {self.faults} faults, {self.seconds_faults} in the run that "
-            f"recovers, {self.missed} never came, {len(self.violations)} violations, {self.seconds:.0f} s"
+            f"recovers, {self.missed} more never came, {len(self.violations)} violations, {self.seconds:.0f} s"
         )
 
     def add(self, other: Tally) -> None:
         self.faults += other.faults
         self.seconds_faults += other.seconds_faults
         self.missed += other.missed
+        self.kinds |= other.kinds
         self.violations += other.violations
         self.seconds += other.seconds
 
@@ -86,8 +92,10 @@ def record(host: Breakable) -> Ended:
     return ended
 
 
-def chosen(scene: Scene, ended: Ended, options: Options, known: set[tuple[str, str]]) -> list[Fault | PowerCut]:
-    """The faults that happen: all; or in a short form one at every place that was not `known`, and some more.
+def chosen(scene: Scene, ended: Ended, options: Options, known: set[tuple[str, ...]]) -> list[Fault | PowerCut]:
+    """The faults that happen: all; or at every place that was not `known`, one or in the full form each, and some more.
+
+    A place is a line of the product, as one of the commands comes there.
 
     Of a slow scene's calls from the same place only the first and the last one fail.
     """
@@ -97,26 +105,36 @@ def chosen(scene: Scene, ended: Ended, options: Options, known: set[tuple[str, s
         first, last = ({point[:2]: point for point in some} for some in (reversed(points), points))
         points = list(dict.fromkeys((*first.values(), *last.values())))
     cuts = [PowerCut(way, point) for point in (*points, None) for way in ended.ways.get(point, ())]
-    if options.full:
-        return [*(Fault(what, times, point) for point in points for what, times in kinds.possible(point)), *cuts]
+    if options.every:
+        return [*_all_at(points), *cuts]
     # In any order, so that it is not always the first call of a place.
     drawn.shuffle(points)
     new = []
     for point in points:
-        if point[:2] not in known and options.form == "short":
-            known.add(point[:2])
+        if (place := (scene.verb, *point[:2])) not in known and options.form != "tiny":
+            known.add(place)
             new.append(point)
     fewer = 3 if scene.slow else 1
     least, most_cuts = _LEAST[options.form] // fewer, _CUTS[options.form] // fewer
-    wanted = [*new, *points[: max(0, least - len(new))]]
-    faults = [Fault(*drawn.choice(list(kinds.possible(point))), point) for point in wanted]
+    more = points[: max(0, least - len(new))]
+    faults = [
+        Fault(*drawn.choice(list(kinds.possible(point))), point) for point in (more if options.full else [*new, *more])
+    ]
+    if options.full:
+        faults += _all_at(new)
     # What the store refuses once must never be taken for done.
     faults = [*(Fault("EACCES", ONCE, point) for point in points if point.call.startswith("s3 P")), *faults]
     if options.stops:
         # One that is there is to be found whatever the seed.
-        more = [*(Fault(KILL, ONCE, point) for point in points), *cuts]
-        return [*faults, *drawn.sample(more, len(more))]
-    return [*faults, *drawn.sample(cuts, min(len(cuts), most_cuts))]
+        others = [*(Fault(KILL, ONCE, point) for point in points), *cuts]
+        return [*faults, *drawn.sample(others, len(others))]
+    # Of many the last are few: what it said when it ended has to be true even then.
+    last = [cut for cut in cuts if cut.point is None]
+    return [*faults, *last, *drawn.sample(cuts, min(len(cuts), most_cuts))]
+
+
+def _all_at(points: Iterable[Point]) -> list[Fault | PowerCut]:
+    return [Fault(what, times, point) for point in points for what, times in kinds.possible(point)]
 
 
 def work(host: Breakable, faults: Sequence[Fault | PowerCut], points: int, options: Options) -> Tally:
@@ -125,22 +143,27 @@ def work(host: Breakable, faults: Sequence[Fault | PowerCut], points: int, optio
     started = time.monotonic()
     for fault in faults:
         drawn = random.Random(f"{options.seed} {fault}")
-        _happen(host, fault, points, drawn, _SECOND[options.form], tally)
+        second = Fault(drawn.choice(_SECONDS), drawn.choice((ONCE, FOR_EVER)), number=drawn.randrange(points))
+        if options.full:
+            _happen(host, fault, None, tally)
+            _happen(host, fault, second, tally)
+        else:
+            _happen(host, fault, None if drawn.randrange(_SECOND[options.form]) else second, tally)
     tally.seconds = time.monotonic() - started
     return tally
 
 
-def _happen(
-    host: Breakable, fault: Fault | PowerCut, points: int, drawn: random.Random, one_of: int, tally: Tally
-) -> None:
+def _happen(host: Breakable, fault: Fault | PowerCut, second: Fault | None, tally: Tally) -> None:
+    """A fault, then the run that recovers from it; where there is a `second`, that one fails too, and the next must."""
     host.renew()
     what = str(fault)
-
     stores = host.stores()
 
-    def run(nth: int, fault: Fault | PowerCut | None, *, recovers: bool = False) -> Ended:
+    def run(nth: int, fault: Fault | PowerCut | None) -> Ended:
         nonlocal stores
         ended = child.run(host.command(FIRST_HOUR + nth), fault or NOTHING, host.place, host.root)
+        # A fault that never came disturbs nobody.
+        recovers = not ended.met
         if recovers and (tidying := host.a_day_later(FIRST_HOUR + nth)):
             child.run(tidying, NOTHING, host.place, host.root)
         before, stores = stores, host.stores()
@@ -148,15 +171,17 @@ def _happen(
         tally.violations += [f"{host.scene}: {what}: {one}" for one in found]
         return ended
 
-    ended = run(0, fault)
+    # Where a fault never came, that run has been judged as one that recovers.
+    if not run(0, fault).met:
+        tally.missed += 1
+        return
     tally.faults += 1
-    tally.missed += not ended.met
-    if drawn.randrange(one_of) == 0:
-        second = Fault(drawn.choice(_SECONDS), drawn.choice((ONCE, FOR_EVER)), number=drawn.randrange(points))
+    if second is not None:
         what = f"{fault}, then {second}"
-        if run(1, second).met:
-            tally.seconds_faults += 1
-    run(2, None, recovers=True)
+        if not run(1, second).met:
+            return
+        tally.seconds_faults += 1
+    run(2, None)
 
 
 # Comes to no call.

@@ -106,7 +106,8 @@ class Installed:
             yield from self._lacking()
         if ended.code is not None:
             yield from told(ended)
-            if is_marked != (ended.code == 0):
+            # On a disk that takes no more changes it stays, and is whole.
+            if is_marked != (ended.code == 0) and "could not be removed" not in ended.said:
                 yield f"it ended with {ended.code}, and the release {'is' if is_marked else 'is not'} marked as whole"
         if recovers and ended.code != 0:
             yield f"the next run ended with {ended.code}: {ended.said.strip()[-300:]}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 RESET_SHARES = (0, 1, 50, 99)
 # How long a late answer takes, in seconds, and how fast a slow line is, in bytes a second.
 LATE_SECONDS, SLOW_BYTES = 5.0, 50_000
+SLOW = "50 KB/s"
 
 _ERRORS = {
     "500": (500, "InternalError"),
@@ -46,9 +47,11 @@ _SENDS, _ANSWERS, _LISTS = "PUT|POST", "GET", "GET .*list-type"
 
 LIES = (
     *(Lie(name, whole=True) for name in ("refused", "DNS gone", "a certificate that nobody signed")),
-    *(Lie(name, whole=True) for name in ("another host's certificate", "an expired certificate", "50 KB/s")),
+    *(Lie(name, whole=True) for name in ("another host's certificate", "an expired certificate", SLOW)),
     Lie("5 s late"),
     Lie("stall"),
+    Lie("stall at 50 % of what is sent", _SENDS),
+    Lie("stall at 50 % of the answer", _ANSWERS),
     *(Lie(f"reset at {share} % of what is sent", _SENDS) for share in RESET_SHARES),
     *(Lie(f"reset at {share} % of the answer", _ANSWERS) for share in RESET_SHARES),
     Lie("done, and the answer is lost", _SENDS),
@@ -59,6 +62,11 @@ LIES = (
     Lie("an empty list", _LISTS),
     Lie("a stale list, without the newest", _LISTS),
     Lie("reset between the last part and Complete", "POST .*uploadId"),
+)
+# Of these nobody may say that what is in the store was read or written.
+UNREACHABLE = (
+    *("refused", "DNS gone", "a certificate that nobody signed", "another host's certificate"),
+    "an expired certificate",
 )
 TLS_ALONE = ("a certificate that nobody signed", "another host's certificate", "an expired certificate")
 # What it can happen to only where a file travels in parts.

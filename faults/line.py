@@ -27,6 +27,8 @@ from .lies import Lie
 
 # Bytes that go at once, of a request or an answer.
 _CHUNK = 4096
+# Longer than anybody waits, in seconds: the process of the line is ended then.
+_FOR_EVER = 3600.0
 
 
 @dataclass(frozen=True)
@@ -149,8 +151,6 @@ class _Server:
         if answered.tls:
             self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._context.load_cert_chain(certificates.of(answered.lie))
-            if answered.lie.name in lies.TLS_ALONE:
-                counted[4] = 1
 
     def serve(self) -> None:
         while True:
@@ -159,12 +159,21 @@ class _Server:
     def _serve(self, near: socket.socket) -> None:
         with suppress(OSError, ValueError, http.client.HTTPException):
             if self._context is not None:
-                near = self._context.wrap_socket(near, server_side=True)
+                near = self._shaken(near, self._context)
             # Closed before it is reset: it keeps the connection open.
             with near.makefile("rb") as stream:
                 while (head := _head(stream)) and self._one(near, stream, head):
                     pass
         _reset(near)
+
+    def _shaken(self, near: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
+        try:
+            return context.wrap_socket(near, server_side=True)
+        except ssl.SSLError:
+            if self._answered.lie.name in lies.TLS_ALONE:
+                # It was looked at, and not taken.
+                self._counted[4] = 1
+            raise
 
     def _lie(self, request: str) -> str:
         """The name of the lie that this request is answered with, "" where it is the truth."""
@@ -191,18 +200,17 @@ class _Server:
         share = _share(lie, "of what is sent")
         if lie.startswith("reset between"):
             share = 0.0
-        body = _read(stream, length if share is None else int(length * share))
+        body = _read(stream, length if share is None else int(length * share), is_slow=lie == lies.SLOW)
         if share is not None:
+            real_sleep(_FOR_EVER if lie.startswith("stall") else 0)
             return False
         refused = lies.refusal(lie, method)
         if refused is not None:
             near.sendall(refused)
             return True
-        if lie == "50 KB/s":
-            real_sleep(len(body) / lies.SLOW_BYTES)
         answered = self._forwarded(method, head, body)
         if lie == "stall":
-            real_sleep(3600)
+            real_sleep(_FOR_EVER)
         if lie == "5 s late":
             real_sleep(lies.LATE_SECONDS)
         if lie == "done, and the answer is lost":
@@ -240,14 +248,14 @@ def _answer(
         return False
     for at in range(0, len(told), _CHUNK):
         near.sendall(told[at : at + _CHUNK])
-        if lie == "50 KB/s":
+        if lie == lies.SLOW:
             real_sleep(_CHUNK / lies.SLOW_BYTES)
     return True
 
 
 def _share(lie: str, of: str) -> float | None:
-    """Where the connection is reset, as a share; None where it is not, or not of that."""
-    if not (lie.startswith("reset at") and lie.endswith(of)):
+    """Where the connection is reset, or nothing comes any more, as a share; None where neither is, or not of that."""
+    if not (lie.startswith(("reset at", "stall at")) and lie.endswith(of)):
         return None
     return int(lie.split(" ")[2]) / 100
 
@@ -269,9 +277,13 @@ def _length(head: bytes) -> int:
     return 0
 
 
-def _read(stream: object, size: int) -> bytes:
-    data: bytes = stream.read(size) if size else b""  # type: ignore[attr-defined]
-    return data
+def _read(stream: object, size: int, *, is_slow: bool = False) -> bytes:
+    chunks: list[bytes] = []
+    at_once = _CHUNK if is_slow else size
+    for at in range(0, size, at_once or 1):
+        chunks.append(stream.read(min(at_once, size - at)))  # type: ignore[attr-defined]
+        real_sleep(len(chunks[-1]) / lies.SLOW_BYTES if is_slow else 0)
+    return b"".join(chunks)
 
 
 def _reset(near: socket.socket) -> None:

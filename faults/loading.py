@@ -22,6 +22,7 @@ _LIBRARIES = (
         "botocore.httpsession",
         "cryptography.x509",
         "ctypes",
+        "pyrage",
         "yaml",
         "zstandard",
     ),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,19 +18,25 @@ from benchmarks import report
 
 from .calls import ENGINE
 
+# Longer than all that is tried of one scene takes.
+_PATIENCE_SECONDS = 1800
 _COLLECTIONS = Path(ENGINE).parents[5]
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """In `file`, `right` becomes `wrong`; `only` says where that has to show, and `scene` in which scenes."""
+    """In `file`, `right` becomes `wrong`; `only` says where that has to show, and `scene` in which scenes.
+
+    `shows` is a pattern of the promise that it breaks: another one that is broken is not found out, it is a mistake.
+    """
 
     name: str
     file: str
     right: str
     wrong: str
     only: str
-    scene: str = ""
+    scene: str
+    shows: str
 
 
 MUTATIONS = (
@@ -40,6 +47,7 @@ MUTATIONS = (
         "        os.rename(staged, final)\n",
         "backup calls",
         "WAL with a live log",
+        "a manifest without its data",
     ),
     Mutation(
         "the manifest goes before the data",
@@ -50,6 +58,7 @@ MUTATIONS = (
         "            files.commit(path, self.path / manifest.name)\n",
         "backup calls",
         "WAL with a live log",
+        "a manifest without its data",
     ),
     Mutation(
         "the sidecars stay where they are",
@@ -58,31 +67,65 @@ MUTATIONS = (
         "            pass\n    files.fsync_path",
         "restore calls",
         "over a live log",
+        "it said that it was restored, and it was not|the target is neither old nor new",
     ),
     Mutation(
         "an error of S3 is ignored",
         "stores/s3_create.py",
-        '        if exc.code != "PreconditionFailed":\n            raise\n        return False\n    return True\n',
-        "        return False\n    return True\n",
+        '        if exc.code != "PreconditionFailed":\n            raise\n',
+        '        if exc.code != "PreconditionFailed":\n            return True\n',
         "backup calls",
         "to S3",
+        "and S3 lacks it|S3 has no new backup",
+    ),
+    Mutation(
+        "the log is lost when a restore is taken back",
+        "swap.py",
+        '                os.replace(target.staging / f"{_OLD}{suffix}", target.beside(suffix))\n    files.fsync_path',
+        '                os.unlink(target.staging / f"{_OLD}{suffix}")\n    files.fsync_path',
+        "restore calls",
+        "over what is damaged",
+        "of the old target only",
+    ),
+    Mutation(
+        "what is locked is deleted",
+        "judgement.py",
+        "if remote is None or self.config.cloud is None or not self.config.cloud.object_lock_days:",
+        "if True:",
+        "backup calls",
+        "to S3, locked",
+        "was deleted in S3 while it was locked",
+    ),
+    Mutation(
+        "a file is written where it is to lie",
+        "files.py",
+        "        os.link(staged, final)\n        staged.unlink()\n",
+        "        write_new(final, staged.read_bytes())\n        staged.unlink()\n",
+        "backup calls",
+        "WAL with a live log",
+        "which has no manifest: not what its source was",
     ),
 )
 
 
 def figure() -> report.Figure:
     """Lets each be looked for; `raw["survived"]` names those that were not found out."""
-    made = report.Figure("The harness can fail", "The engine is made worse in one place, and the same faults are met.")
+    made = report.Figure(
+        "The harness can fail",
+        "The engine is made worse in one place, and has to break the promise that this breaks. Every call of these "
+        "scenes is killed, and the power fails behind every one, until it does.",
+    )
     survived = []
     for one in MUTATIONS:
-        found = _violations(one)
-        made.add(one.name, f"{found} violations" if found else "not found out", "at least 1 violation", found > 0)
+        found = _violation(one)
+        made.add(one.name, found or "not found out", "found out", bool(found))
         survived += [] if found else [one.name]
     made.raw = {"survived": survived}
     return made
 
 
-def _violations(mutation: Mutation) -> int:
+def _violation(mutation: Mutation) -> str:
+    """The promise that it was seen to break, "" where it was not."""
     with tempfile.TemporaryDirectory(prefix="eternia-mutation-") as folder:
         copy = Path(folder, "collections")
         shutil.copytree(_COLLECTIONS, copy, ignore=shutil.ignore_patterns("__pycache__"))
@@ -93,8 +136,14 @@ def _violations(mutation: Mutation) -> int:
                 f"{mutation.file} no longer has what is to be mutated ({mutation.name}). Correct faults/mutations.py."
             )
         path.write_text(text.replace(mutation.right, mutation.wrong))
-        environment = {**os.environ, "PYTHONPATH": str(copy), "FAULTS_ONLY": mutation.only, "FAULTS_RESULTS": folder}
-        environment.update(FAULTS="short", FAULTS_SCENE=mutation.scene, FAULTS_STOP="1")
+        # The keys are those of our own store, which has gone.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        environment.update(PYTHONPATH=str(copy), FAULTS_ONLY=mutation.only, RELIABILITY_DIR=folder)
+        environment.update(FAULTS="short", FAULTS_SCENE=mutation.scene, FAULTS_STOP=mutation.shows)
         command = [sys.executable, "-m", "faults"]
-        done = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
-    return done.stdout.count("VIOLATION") or done.stderr.count("without a fault: [")
+        done = subprocess.run(
+            command, env=environment, text=True, capture_output=True, check=False, timeout=_PATIENCE_SECONDS
+        )
+    broken = [line for line in done.stdout.splitlines() if line.startswith("VIOLATION")]
+    found = re.search(mutation.shows, "\n".join(broken))
+    return found[0] if found and done.returncode == 1 else ""

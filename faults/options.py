@@ -15,7 +15,7 @@ VERBS = ("backup", "prune", "restore", "drill", "install")
 # What is looked at: each call, each answer of the store, and whether an engine that was made worse is found out.
 CALLS, ANSWERS, MUTATIONS = "calls", "answers", "mutations"
 AT = (CALLS, ANSWERS, MUTATIONS)
-FORMS = ("short", "full", "tiny")
+FORMS = ("tiny", "short", "full", "every")
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Options:
     """`form` says how many of the faults happen, `verbs` to which commands; `seed` draws those of a short run.
 
     `at` are some of AT; `scene` is a part of the names of those that count, "" for all. `place` is where everything is
-    written, `jobs` how many hosts are broken at once. With `stops` the first violation is enough.
+    written, `jobs` how many hosts are broken at once. A violation that the pattern `stops` is found in is enough.
     """
 
     form: str
@@ -33,11 +33,22 @@ class Options:
     seed: int
     place: Path
     jobs: int
-    stops: bool
+    stops: str
 
     @property
     def full(self) -> bool:
-        return self.form == "full"
+        """Whether whatever can go wrong at a line does, and not only what the seed draws."""
+        return self.form in ("full", "every")
+
+    @property
+    def every(self) -> bool:
+        """Whether it does so at each call of a line, in every scene, and about each answer."""
+        return self.form == "every"
+
+    @property
+    def whole(self) -> bool:
+        """Whether all is looked at, so that what is found may be published."""
+        return self.form != "tiny" and set(self.verbs) == {*VERBS} and set(self.at) == {*AT} and not self.scene
 
     def wants(self, scene: Scene) -> bool:
         return scene.verb in self.verbs and self.scene in str(scene)
@@ -63,5 +74,5 @@ def from_environment() -> Options:
         seed=int(get("FAULTS_SEED") or 1),
         place=Path(get("FAULTS_DIR") or (memory if os.access(memory, os.W_OK) else "build/faults")).absolute(),
         jobs=int(get("FAULTS_JOBS") or os.cpu_count() or 1),
-        stops=bool(get("FAULTS_STOP")),
+        stops=get("FAULTS_STOP") or "",
     )

@@ -4,8 +4,8 @@
 """What a disk has when the power fails: of a file what was put onto it by fsync, of a directory's names those likewise.
 
 The real calls are made as ever, and remembered. When the power fails, what nobody had put onto the disk is taken back
-where it lies, so that every file is the very file that it was: all of it, or the bytes alone, or one name alone. A
-filesystem may do any of these.
+where it lies, so that every file is the very file that it was: all of it, or the bytes alone, or one name, with the
+bytes or without. A filesystem may do any of these.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from typing import Any
 
 from .calls import Point
 
-# What survives: nothing; every name, but no bytes; all but one name (with its number behind it).
-NOTHING, NAMES, ALL_BUT = "power cut, nothing survives", "power cut, names without bytes", "power cut, all but name"
+# What survives: nothing; every name, but no bytes; every name but one (with its number behind it), and no bytes; all
+# but that name.
+NOTHING, NAMES = "power cut, nothing survives", "power cut, names without bytes"
+NAMES_BUT, ALL_BUT = "power cut, no bytes, and names but name", "power cut, all but name"
 
 # The real ones: those of `os` are seen by then.
 _REAL = {name: getattr(os, name) for name in dir(os) if callable(getattr(os, name))}
@@ -83,16 +85,22 @@ class Power:
             yield NAMES
         if len(self._names) > 1:
             latest = range(max(0, len(self._names) - _MOST_NAMES), len(self._names))
-            yield from (f"{ALL_BUT} {number}" for number in latest if self._is_alone(number))
+            alone = [number for number in latest if self._is_alone(number)]
+            yield from (f"{ALL_BUT} {number}" for number in alone)
+            if self._bytes:
+                yield from (f"{NAMES_BUT} {number}" for number in alone)
 
     def fail(self, way: str) -> str:
         """Take back what is lost that way; says what."""
-        lost = [f"the bytes of {path.name}" for path in self._take_bytes_back()]
+        is_name = way.startswith((ALL_BUT, NAMES_BUT))
+        lost = []
+        if not way.startswith(ALL_BUT):
+            lost += [f"the bytes of {path.name}" for path in self._take_bytes_back()]
         if way == NOTHING:
             for name in reversed(self._names):
                 name.take_back()
                 lost.append(name.words)
-        elif way.startswith(ALL_BUT):
+        elif is_name:
             number = int(way.rsplit(" ", 1)[1])
             # What goes on side by side may have come in another order this time, or not yet.
             for name in self._names[number : number + 1] if self._is_alone(number) else ():

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.eternia.backup.plugins.module_utils.engine import names
+from ansible_collections.eternia.backup.plugins.module_utils.engine import names, object_lock, record
+from ansible_collections.eternia.backup.tests.unit.situations import view
 
 from .child import TRACE, Ended
 
@@ -19,9 +23,17 @@ if TYPE_CHECKING:
     from .scenes import Host
 
 _MANIFEST = names.MANIFEST_SUFFIX
+_RECORD = record.NAME
 _KEPT = 2
-# A next step: a second sentence, which begins with what to do.
-_ADVICE = re.compile(r"[.:;] +`?[A-Z][a-z]+")
+# A next step: something that is told to be done, after what failed.
+_TO_DO = (
+    "Allow|Apply|Ask|Back|Bring|Check|Choose|Complete|Copy|Correct|Create|Delete|Drill|End|Find|Finish|Free|Give|"
+    "Install|List|Look|Make|Mount|Move|Name|Put|Remove|Renew|Report|Restore|Run|Set|Start|Stop|Switch|Take|Upgrade|Use|"
+    "Verify|Wait"
+)
+_ADVICE = re.compile(rf"[.:;,] +(?:then +|or +)?`?(?:{_TO_DO})\b", re.IGNORECASE)
+# Whose words they are.
+_NAME = re.compile(r"^[\w-]+: ")
 _PATH_OR_KEY = re.compile(r"/|s3:|eternia_|SIGTERM|session token|clock")
 _STOPPED = "It was told to end (SIGTERM)"
 
@@ -38,11 +50,13 @@ def broken(
     """
     if ended.hung:
         return ["it hung"]
-    found = [*_whole_stores(host, after), *_retained(host, before, after)]
+    found = [*_whole_stores(host, after), *_retained(host, before, after), *_told_to_nobody(host, ended, after)]
     if host.scene.verb == "restore":
-        found += _restored(host, ended, is_first=nth == 0)
+        found += _restored(host, ended, is_first=nth == 0, is_settled=recovers or (nth == 0 and ended.code is not None))
     elif host.source() != host.remains:
         found.append("the source was changed")
+    if host.scene.verb == "backup":
+        found += _recorded(after)
     if ended.code is not None:
         found += told(ended)
         found += _true(host, ended, before, after)
@@ -59,12 +73,16 @@ def _whole_stores(host: Host, after: Stores) -> Iterator[str]:
                 trouble = _trouble(host, store, name.removesuffix(_MANIFEST), there)
                 if trouble:
                     yield f"{name} in {store}: {trouble}"
+            elif names.parse(name) is not None:
+                # The manifest comes after the data, and goes before it.
+                if f"{name}{_MANIFEST}" not in there and not _is_whole(host, store, name, there[name]):
+                    yield f"{name} in {store}, which has no manifest: not what its source was"
             elif names.parse_with_sidecar(name) is None and not _is_known(host, store, name):
                 yield f"{name} lies in {store}"
 
 
 def _is_known(host: Host, store: str, name: str) -> bool:
-    known = {*host.foreign, "eternia_backup.host.json", "last-run.json", "drills.json", "drills.begun.json"}
+    known = {*host.foreign, "eternia_backup.host.json", _RECORD, "drills.json", "drills.begun.json", object_lock.NAME}
     return store == "safety" or name in known or name in (".lock", ".drill.lock") or name == "eternia_backup.probe"
 
 
@@ -82,12 +100,15 @@ def _trouble(host: Host, store: str, name: str, there: dict[str, bytes]) -> str:
         stored["digest"]["value"],
     ):
         return "not the bytes that its manifest describes"
+    return "" if _is_whole(host, store, name, there[name]) else "not what its source was"
+
+
+def _is_whole(host: Host, store: str, name: str, data: bytes) -> bool:
+    """Whether an application finds in a backup what its source was."""
     allowed = [host.versions[name]] if name in host.versions and store != "safety" else [host.was]
     if store == "safety" or host.scene.verb == "restore":
         allowed += host.versions.values()
-    if host.seen_of(name, there[name]) not in allowed:
-        return "not what its source was"
-    return ""
+    return host.seen_of(name, data) in allowed
 
 
 def _digest(algorithm: str, data: bytes) -> str:
@@ -114,11 +135,26 @@ def _retained(host: Host, before: Stores, after: Stores) -> Iterator[str]:
             yield from (f"{name} is gone from {store}" for name in stay - have)
             if len(have) < _KEPT:
                 yield f"{store} has only {len(have)} verified backups"
+    if host.scene.locked:
+        yield from (f"{name} was deleted in S3 while it was locked" for name in host.hidden())
     yield from (f"{name} was touched" for name, data in host.foreign.items() if after["the disk"].get(name) != data)
 
 
-def _restored(host: Host, ended: Ended, *, is_first: bool) -> Iterator[str]:
-    """The target is wholly old or wholly new, and what is said of it is true."""
+def _told_to_nobody(host: Host, ended: Ended, after: Stores) -> Iterator[str]:
+    """No secret is in anything that was said or written."""
+    secrets = [secret.encode() for secret in (host.secret_key, os.environ.get("AWS_SECRET_ACCESS_KEY")) if secret]
+    written = {"what it said": ended.said.encode(), **host.logs()}
+    written |= {f"{name} in {store}": data for store, there in after.items() for name, data in there.items()}
+    for name, data in written.items():
+        yield from (f"a secret is in {name}" for secret in secrets if secret in data)
+
+
+def _restored(host: Host, ended: Ended, *, is_first: bool, is_settled: bool) -> Iterator[str]:
+    """The target is wholly old or wholly new, and what is said of it is true.
+
+    Of what no application can open, every byte has to be the old one, where it `is_settled`: between, the next run
+    knows where they are.
+    """
     old, new, now = host.was, host.versions[host.wanted], host.seen()
     if now not in (old, new):
         yield f"the target is neither old nor new: {str(now)[:100]}"
@@ -126,8 +162,15 @@ def _restored(host: Host, ended: Ended, *, is_first: bool) -> Iterator[str]:
         yield "it said that it was restored, and it was not"
     elif ended.code and is_first and now != old and not _leaves_open(ended):
         yield "it said that it failed, and the target is the new one"
+    every_byte = now == old != new and is_settled and not _is_sound(old) and not _leaves_open(ended)
+    if every_byte and host.source() != host.remains:
+        yield f"of the old target only {sorted(host.source())} is left as it was, of {sorted(host.remains)}"
     if now == new and now != old:
         yield from _kept(host)
+
+
+def _is_sound(seen: Any) -> bool:
+    return seen[0] in ("rows", "state")
 
 
 def _leaves_open(ended: Ended) -> bool:
@@ -138,17 +181,19 @@ def _leaves_open(ended: Ended) -> bool:
 def _kept(host: Host) -> Iterator[str]:
     safety = host.storage / "safety"
     kept = [host.seen_of(path.name, path.read_bytes()) for path in safety.glob("eternia_*") if _is_data(path.name)]
-    for raw in safety.glob("*.raw"):
-        files = {suffix: raw / host.target.beside(suffix).name for suffix in host.target.suffixes}
-        kept.append(_view(host, {suffix: path for suffix, path in files.items() if path.exists()}))
+    for raw in map(partial(_files_of, host), safety.glob("*.raw")):
+        if _is_sound(host.was):
+            kept.append(view(host.target, raw))
+        elif {suffix: path.read_bytes() for suffix, path in raw.items() if suffix != "-shm"} == host.remains:
+            return
     if host.was not in kept:
         yield f"what was at the target is lost; kept are {str(kept)[:100]}"
 
 
-def _view(host: Host, parts: dict[str, Any]) -> Any:
-    from ansible_collections.eternia.backup.tests.unit.situations import view
-
-    return view(host.target, parts)
+def _files_of(host: Host, raw: Path) -> dict[str, Path]:
+    """What was kept as it lay, by suffix."""
+    files = {suffix: raw / host.target.beside(suffix).name for suffix in host.target.suffixes}
+    return {suffix: path for suffix, path in files.items() if path.exists()}
 
 
 def _is_data(name: str) -> bool:
@@ -163,27 +208,52 @@ def told(ended: Ended) -> Iterator[str]:
         yield f"it ended with a traceback: {lines[-1]:.200} [{' | '.join(trace[-2:]):.200}]"
     elif ended.code:
         words = [line for line in ended.said.splitlines() if not line.startswith("WARNING: ")]
-        last = words[-1] if words else ""
+        last = _NAME.sub("", words[-1]) if words else ""
         if not (_ADVICE.search(last) and _PATH_OR_KEY.search(last)):
             yield f"it ended with {ended.code} and does not say where and what to do: {last:.300}"
 
 
 def _true(host: Host, ended: Ended, before: Stores, after: Stores) -> Iterator[str]:
-    """An exit code is a true statement, and so is the record of a run."""
-    if host.scene.verb != "backup":
-        return
-    result = _json(host, "last-run.json").get("result")
-    lacking = [store for store in after if store != "safety" and not _verified(after[store]) - _verified(before[store])]
+    """An exit code is a true statement."""
     if ended.code == 0:
-        yield from (f"it said that it succeeded, and {store} has no new backup" for store in lacking)
-        if result != "succeeded":
-            yield f"it said that it succeeded, and its record says {result}"
+        yield from (f"it said that it succeeded, and {what}" for what in _undone(host, ended, before, after))
 
 
-def _json(host: Host, name: str) -> dict[str, Any]:
+def _recorded(after: Stores) -> Iterator[str]:
+    """What a record says is there, which prune takes for its ground."""
+    said = _record(after)
+    if said.get("result") == "succeeded":
+        lacking = [store for store in after if store != "safety" and said["backup"] not in _verified(after[store])]
+        yield from (f"its record says that {said['backup']} succeeded, and {store} lacks it" for store in lacking)
+
+
+def _undone(host: Host, ended: Ended, before: Stores, after: Stores) -> Iterator[str]:
+    """What a command that succeeded has neither done nor warned of; of a restore, see _restored()."""
+    verb, stores = host.scene.verb, [store for store in after if store != "safety"]
+    for store in stores:
+        have = _verified(after[store])
+        if verb == "backup" and not have - _verified(before[store]):
+            yield f"{store} has no new backup"
+        # Of what a store does not tell, nobody can know; and where it warns of one that it could not read, more stay.
+        is_right = len(have) == _KEPT + 1 or (len(have) > _KEPT + 1 and "WARNING: " in ended.said)
+        if verb == "prune" and not host.is_lied_to and not is_right:
+            yield f"{store} has {len(have)} backups, not {_KEPT} and the pinned one"
+        if verb == "backup" and store == "S3" and host.scene.locked and "WARNING: " not in ended.said:
+            # What retention has let go of, and a lock still holds in part, need not be locked for longer.
+            wanted = {*sorted(have)[:1], *sorted(have)[-_KEPT:]}
+            yield from (f"{name} in S3 is not locked" for name in wanted if not host.is_locked(name))
+        is_marked = f"{max(host.versions)}.drilled.json" in after[store]
+        if verb == "drill" and not (is_marked or host.is_lied_to or "WARNING: " in ended.said):
+            yield f"the newest backup in {store} is not marked as drilled"
+    if verb == "backup" and (result := _record(after).get("result")) != "succeeded":
+        yield f"its record says {result}"
+
+
+def _record(stores: Stores) -> dict[str, Any]:
+    """The record of the last run, empty where there is none that can be read."""
     try:
-        found: dict[str, Any] = json.loads((host.storage / name).read_bytes())
-    except (OSError, ValueError):
+        found: dict[str, Any] = json.loads(stores["the disk"][_RECORD])
+    except (KeyError, ValueError):
         return {}
     return found
 
@@ -198,10 +268,10 @@ def _recovered(host: Host, ended: Ended, after: Stores) -> Iterator[str]:
     for store, there in after.items():
         if store == "safety":
             continue
-        if verb in ("backup", "prune") and len(_verified(there)) != _KEPT + 1:
+        # What an earlier run locked stays.
+        is_more = len(_verified(there)) > _KEPT + 1 and not (store == "S3" and host.scene.locked)
+        if verb == "backup" and (is_more or len(_verified(there)) <= _KEPT):
             yield f"after the next run {store} has {len(_verified(there))} backups, not {_KEPT} and the pinned one"
-        if verb == "drill" and f"{max(host.versions)}.drilled.json" not in there:
-            yield f"after the next run the newest backup in {store} is not marked as drilled"
     if verb == "restore" and host.target.real.stat().st_nlink != 1:
         yield "the live file has another name"
     if (

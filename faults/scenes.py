@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pyrage
 import yaml
 from ansible_collections.eternia.backup.plugins.module_utils.engine import (
     backup,
@@ -26,9 +27,11 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine import (
     compression,
     config_file,
     names,
+    object_lock,
     target,
 )
 from ansible_collections.eternia.backup.plugins.module_utils.engine.config import Config
+from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import DamagedError
 from ansible_collections.eternia.backup.tests.unit.builders import NOON, SetClock, add_rows, clock, connect, database
 from ansible_collections.eternia.backup.tests.unit.situations import SITUATIONS, Situation, view
 
@@ -39,7 +42,12 @@ from .promises import Stores
 BACKUPS = 4
 # How many hours after NOON the command comes, and what recovers from it.
 FIRST_HOUR = 10
+LOCKED = "locked"
+# The clock of a host stands still, and the store's does not.
+LOCK_DAYS = 3650
 _DAY_SECONDS = 25 * 3600
+# So many rows travel to S3 in parts, and from there.
+IN_PARTS = 16_000
 FOREIGN = {"notes.txt": b"of an operator", "eternia_backup_20261301_000000.db": b"of nobody"}
 
 
@@ -47,7 +55,8 @@ FOREIGN = {"notes.txt": b"of an operator", "eternia_backup_20261301_000000.db": 
 class Scene:
     """A command, and the host on which it is given: `situation` is what is at its target, `rows` make its size.
 
-    One that is `slow` takes seconds, and fewer of its calls fail.
+    One that is `encrypted` has backups that only a key opens which is not on its disk, one that is `locked` has them in
+    a bucket with Object Lock. One that is `slow` takes seconds, and fewer of its calls fail.
     """
 
     verb: str
@@ -55,6 +64,8 @@ class Scene:
     situation: str = "log"
     s3: bool = False
     compression: str = "none"
+    encrypted: bool = False
+    locked: bool = False
     rows: int = 50
     slow: bool = False
 
@@ -71,6 +82,9 @@ SCENES = (
     Scene("backup", "rollback mode, compressed", "rollback", compression="zstd"),
     Scene("backup", "JSON state", "state"),
     Scene("backup", "to S3", s3=True),
+    Scene("backup", "to S3, in parts", s3=True, rows=IN_PARTS, slow=True),
+    Scene("backup", "encrypted, to S3", s3=True, encrypted=True),
+    Scene("backup", "to S3, locked", s3=True, locked=True),
     Scene("prune", "disk"),
     Scene("prune", "disk and S3", s3=True),
     Scene("restore", "over a live log"),
@@ -79,13 +93,24 @@ SCENES = (
     Scene("restore", "where nothing is", "missing, orphan"),
     Scene("restore", "JSON state", "state"),
     Scene("restore", "from S3", s3=True),
+    Scene("restore", "from S3, in parts", s3=True, rows=IN_PARTS, slow=True),
+    Scene("restore", "encrypted and compressed, from S3", s3=True, compression="zstd", encrypted=True),
     Scene("drill", "disk"),
     Scene("drill", "disk and S3, compressed", s3=True, compression="zstd"),
+    Scene("drill", "encrypted", encrypted=True),
 )
 
 
 class Bucket:
     """A bucket of a real store, by plain boto3."""
+
+    @staticmethod
+    def make_locked(endpoint: str) -> None:
+        """The one with Object Lock."""
+        import boto3
+
+        client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
+        client.create_bucket(Bucket=LOCKED, ObjectLockEnabledForBucket=True)
 
     def __init__(self, endpoint: str, name: str) -> None:
         import boto3
@@ -103,6 +128,19 @@ class Bucket:
         if etag not in self._known:
             self._known[etag] = self._client.get_object(Bucket=self.name, Key=key)["Body"].read()
         return self._known[etag]
+
+    def is_locked(self, key: str, version: str | None = None) -> bool:
+        which = {} if version is None else {"VersionId": version}
+        head = self._client.head_object(Bucket=self.name, Key=key, **which)
+        until = head.get("ObjectLockRetainUntilDate")
+        return until is not None and until > NOON + timedelta(days=LOCK_DAYS)
+
+    def hidden(self, prefix: str) -> list[str]:
+        """The locked ones that somebody deleted, so that they are there and do not show."""
+        found = self._client.list_object_versions(Bucket=self.name, Prefix=f"{prefix}/")
+        markers = {one["Key"] for one in found.get("DeleteMarkers", ()) if one["IsLatest"]}
+        ours = [one for one in found.get("Versions", ()) if one["Key"] in markers]
+        return sorted({one["Key"][len(prefix) + 1 :] for one in ours if self.is_locked(one["Key"], one["VersionId"])})
 
     def write(self, prefix: str, objects: dict[str, bytes]) -> None:
         for name, data in objects.items():
@@ -122,6 +160,8 @@ class Host:
         self.bucket = bucket if scene.s3 else None
         self.endpoint = "" if self.bucket is None else self.bucket.endpoint
         self._template = place / "template"
+        self._identity = place / "identity"
+        self._key = pyrage.x25519.Identity.generate()
         self._prefixes = (f"faults/{os.getpid()}/{id(self)}/{number}" for number in itertools.count())
         self.prefix = next(self._prefixes)
         self._objects: dict[str, bytes] = {}
@@ -129,6 +169,7 @@ class Host:
         self.versions: dict[str, Any] = {}
         self.was: Any = None
         self.remains: dict[str, bytes] = {}
+        self.is_lied_to = False
         self._build()
 
     @property
@@ -154,6 +195,24 @@ class Host:
             found["S3"] = self.bucket.read(self.prefix)
         return found
 
+    def is_locked(self, name: str) -> bool:
+        """Whether nobody can delete a backup in S3, nor what describes it."""
+        keys = (f"{self.prefix}/{name}{suffix}" for suffix in ("", names.MANIFEST_SUFFIX))
+        return self.bucket is not None and all(map(self.bucket.is_locked, keys))
+
+    def hidden(self) -> list[str]:
+        """What was deleted in S3 although it is locked."""
+        return [] if self.bucket is None else self.bucket.hidden(self.prefix)
+
+    @property
+    def secret_key(self) -> str:
+        """What opens the encrypted backups, and is nobody's business."""
+        return str(self._key)
+
+    def logs(self) -> dict[str, bytes]:
+        """What commands write beside the backups."""
+        return _files(self.root / "var")
+
     def seen(self) -> Any:
         """What an application finds at the target."""
         at = self.target
@@ -161,7 +220,7 @@ class Host:
 
     def seen_of(self, name: str, data: bytes) -> Any:
         """What an application would find of a backup."""
-        known = (name.endswith(".zst"), data)
+        known = (name.partition(".")[2], data)
         if known not in self._known:
             self._known[known] = self._seen_of(name, data)
         return self._known[known]
@@ -171,10 +230,13 @@ class Host:
         stored, plain = scratch / name, scratch / "plain"
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
-        stored.write_bytes(data)
-        if name.endswith(".zst"):
-            compression.decode(stored, plain, None)
-            stored = plain
+        try:
+            stored.write_bytes(pyrage.decrypt(data, [self._key]) if name.endswith(".age") else data)
+            if name.removesuffix(".age").endswith(".zst"):
+                compression.decode(stored, plain, None)
+                stored = plain
+        except (DamagedError, pyrage.DecryptError) as exc:
+            return ("cannot be opened", str(exc))
         return view(self.target, {"": stored})
 
     def renew(self, endpoint: str | None = None) -> None:
@@ -187,7 +249,8 @@ class Host:
             self.configure(endpoint)
 
     def configure(self, endpoint: str | None = None) -> None:
-        """Write the configuration, with another way to the store where one is given."""
+        """Write the configuration, with another way to the store where one is given, on which there are lies."""
+        self.is_lied_to = endpoint is not None
         block: dict[str, Any] = {
             "source": self.scene.there.kind,
             "storage_path": str(self.storage),
@@ -196,8 +259,12 @@ class Host:
             "compression": self.scene.compression,
             "report": {"log_file": str(self.root / "var/run.log"), "metrics_file": str(self.root / "var/eternia.prom")},
         }
+        if self.scene.encrypted:
+            block["encryption"] = {"recipients": [str(self._key.to_public())]}
         if self.bucket is not None:
             cloud = {"enabled": True, "bucket": self.bucket.name, "prefix": self.prefix}
+            if self.scene.locked:
+                cloud["object_lock_days"] = LOCK_DAYS
             block["cloud_backup"] = {**cloud, "endpoint_url": endpoint or self.bucket.endpoint}
         self.file.parent.mkdir(exist_ok=True)
         base = str(self.root / "eternia")
@@ -240,6 +307,8 @@ class Host:
         """The scene's command, or another, as somebody types it, so many hours after NOON."""
         verb = verb or self.scene.verb
         words = {"backup": ["run"], "restore": ["restore", self.wanted, "--yes"]}.get(verb, [verb])
+        if self.scene.encrypted and verb in ("restore", "drill"):
+            words += ["--identity", str(self._identity)]
 
         def type_it() -> int:
             cli_run.Clock = cli_restore.Clock = lambda: SetClock(NOON + timedelta(hours=hour)).clock()  # type: ignore
@@ -251,6 +320,8 @@ class Host:
         shutil.rmtree(self.place, ignore_errors=True)
         for directory in ("eternia/data", "eternia/logs", "var"):
             (self.root / directory).mkdir(parents=True)
+        self._identity.touch(0o600)
+        self._identity.write_text(str(self._key))
         self.configure()
         config, at = self.config, self.target
         if self.scene.there.mode:
@@ -274,6 +345,8 @@ class Host:
         self.remains = self.source()
         if self.bucket is not None:
             self._objects = self.bucket.read(self.prefix)
+            # Put there anew they have no lock: a run has to see that.
+            (self.storage / object_lock.NAME).unlink(missing_ok=True)
             if self.scene.verb == "restore":
                 for suffix in ("", names.MANIFEST_SUFFIX):
                     (self.storage / f"{self.wanted}{suffix}").unlink()

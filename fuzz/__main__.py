@@ -23,16 +23,20 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from benchmarks import machine, report
+from benchmarks import reliability, report
 from benchmarks.report import Figure
 
 # Not `targets`, which loads the engine: only their names are needed, and `tests/test_fuzz.py` compares them.
 NAMES = (
     *("names", "manifest", "config-yaml", "config-block", "journal", "record", "history", "hold", "claim", "seen"),
+    *("locks", "store-check", "staged"),
 )
 _ROOT = Path(__file__).resolve().parent.parent
-_RESULTS = _ROOT / "build" / "reliability" / "fuzz.json"
 _FOLDER = _ROOT / "build" / "fuzz"
+# A worker that takes longer, in seconds, goes on for ever.
+_PATIENCE = 3600
+# How many histories, and where they are lived through.
+_COUNTS = {"FUZZ_HISTORIES": ("paper", 100_000), "FUZZ_DISK": ("disk", 5_000)}
 _WHERE = {"paper": "judged, and lived through run by run", "disk": "pruned on a real disk with real files"}
 
 
@@ -53,11 +57,8 @@ def main() -> None:
     with ThreadPoolExecutor(cores) as pool:
         figures = list(_figures(only, cores, pool))
     findings = [row for figure in figures for row in figure.rows if row.met is False]
-    _RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    found = [{**asdict(figure), "at": at} for figure in figures]
-    _RESULTS.write_text(json.dumps({"at": at, "machine": machine.facts(_ROOT), "figures": found}, indent=2) + "\n")
-    print(f"\nWritten to {_RESULTS}")
+    whole = not any(os.environ.get(name) for name in ("FUZZ_ONLY", "FUZZ_SECONDS", *_COUNTS))
+    print(f"\nWritten to {reliability.keep('fuzz', figures, _ROOT, whole=whole)}")
     if findings:
         sys.exit(f"Found: {', '.join(row.label for row in findings)}. What exactly stands above and in {_FOLDER}.")
 
@@ -80,14 +81,18 @@ def _histories(cores: int, pool: ThreadPoolExecutor) -> Figure:
         "hypothesis: gaps, nights when clocks change, leap days, one second twice, the future and ancient times, "
         "clocks that jump, legacy and foreign names, failed runs, holds, pins, drills. Keep and remove are all; "
         "promise 4 holds; what stayed stays; the order of a listing does not matter. On the disk, check mode is the "
-        "run, a second run removes nothing, and nothing at all goes behind a failed run or under a hold.",
+        "run, a second run removes nothing, and nothing at all goes behind a failed run or under a hold. Different is "
+        "what is so within a worker.",
     )
     first = int(os.environ.get("FUZZ_SEED", random.randrange(1 << 30)))
-    for where, variable, count in (("paper", "FUZZ_HISTORIES", 100_000), ("disk", "FUZZ_DISK", 5_000)):
-        count = int(os.environ.get(variable, count))
+    figure.raw["seed"] = first
+    for variable, (where, count) in _COUNTS.items():
+        count = int(os.environ.get(variable) or count)
         work = partial(_history_worker, where, -(-count // cores))
         found = list(pool.map(work, (first + 1000 * worker for worker in range(cores))))
         did = {key: sum(one.did.get(key, 0) for one in found) for key in ("histories", "runs", "different")}
+        if did["histories"] < count:
+            found.append(Found({}, 0.0, f"only {did['histories']:,} histories of {count:,} were lived through"))
         _add(figure, f"histories {_WHERE[where]}", did, "histories", found)
     return figure
 
@@ -125,7 +130,11 @@ def _executions(_out: str, err: str) -> dict[str, int]:
 
 def _run(arguments: list[str], did: Callable[[str, str], dict[str, int]]) -> Found:
     began = time.monotonic()
-    done = subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PATIENCE)
+    except subprocess.TimeoutExpired as exc:
+        return Found({}, time.monotonic() - began, f"{' '.join(arguments)} had not ended after {_PATIENCE} s: {exc}")
     finding = f"{done.stdout}{done.stderr}"[-6000:] if done.returncode else ""
     return Found(did(done.stdout, done.stderr), time.monotonic() - began, finding)
 

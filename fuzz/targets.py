@@ -25,9 +25,12 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine import (
     journal,
     manifest,
     names,
+    object_lock,
+    promises,
     record,
     recovery,
     retention,
+    staging,
 )
 from ansible_collections.eternia.backup.plugins.module_utils.engine.config import Config
 from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import (
@@ -36,6 +39,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine.errors impor
     EngineError,
     StoreError,
     TargetError,
+    is_line,
 )
 from ansible_collections.eternia.backup.plugins.module_utils.engine.identity import Identity
 from ansible_collections.eternia.backup.plugins.module_utils.engine.names import DATABASE, STATE, BackupName
@@ -119,7 +123,7 @@ def _require_sound(found: manifest.Manifest, name: BackupName) -> None:
     digests = (found.content.digest.value, found.stored.digest.value, *found.content.parts.digests)
     assert all(len(value) == 64 and not set(value) - set("0123456789abcdef") for value in digests)
     for words in (found.environment, found.host, found.machine or "", found.tool_version, found.verified.at):
-        words.encode()
+        assert is_line(words)
     again = manifest.from_json(found.to_json(), name=name, where="again")
     # A number that is none equals nothing, not even itself.
     assert again.to_json() == found.to_json()
@@ -240,6 +244,40 @@ def of_seen(raw: bytes) -> None:
     assert found is None or names.iso(found)
 
 
+def _locking() -> Config:
+    block = {**_BLOCK, "storage_path": str(_place / "storage")}
+    return config.parse(block, environment="staging", host="web1", base_dir="/srv/eternia")
+
+
+def of_locks(raw: bytes) -> None:
+    """What cannot be read is asked of S3 again."""
+    _put(f"storage/{object_lock.NAME}", raw)
+    for name, end in object_lock.read(_locking()).items():
+        assert names.parse(str(name)) == name
+        assert names.iso(end)
+
+
+def of_store_check(raw: bytes) -> None:
+    _put(f"storage/{promises.NAME}", raw)
+    with refused_by(DamagedError):
+        found = promises.remembered(_locking())
+        for finding in () if found is None else found.findings:
+            assert finding.verdict in (promises.KEPT, promises.NOT_KEPT, promises.UNKNOWN)
+            assert finding.meaning.isprintable()
+
+
+def of_staged(raw: bytes) -> None:
+    """What cannot be read was not staged."""
+    target = _target()
+    (target.staging / staging.RECORD).write_bytes(raw)
+    found = staging.find(target, _LOCATION)
+    if found is not None:
+        assert found.path.parent == target.staging
+        assert found.content.bytes >= 0
+        assert sum((recovery.counts(found.facts) or {}).values()) >= 0
+        assert all(isinstance(words, str) for words in (found.title, found.store, found.location))
+
+
 def _manifests() -> list[bytes]:
     made = [manifest_of(name, b"the bytes of a backup") for name in NAMES]
     digests = made[1].content.parts.digests
@@ -326,6 +364,33 @@ def _hold() -> list[bytes]:
     return [json.dumps({"who": "runbook", "why": "disaster", "until": "2026-11-22T13:00:00Z"}).encode()]
 
 
+def _locks() -> list[bytes]:
+    cloud = _locking().cloud
+    place = "" if cloud is None else cloud.place
+    until = {str(name): names.iso(NOON) for name in NAMES}
+    return [json.dumps({"format": 1, "store": place, "until": until}).encode()]
+
+
+def _store_checks() -> list[bytes]:
+    found = promises.Finding(promises.CREATE_ONLY, promises.KEPT, "The store refuses to overwrite.", needed=True)
+    check = promises.StoreCheck(names.iso(NOON), promises.checked(_locking()), (found,), "An object stays.")
+    return [json.dumps({"format": 1, **asdict(check)}).encode()]
+
+
+# Where nothing lies that could have been touched since.
+_LOCATION = "s3://eternia-backups/staging/web1/x"
+
+
+def _staged() -> list[bytes]:
+    target, made = _target(), manifest_of(NAMES[0], b"the bytes of a backup")
+    path = target.staging / "fetched"
+    path.write_bytes(b"the bytes of a backup")
+    facts, untouched = {"tables": {"memories": 5}}, staging.untouched(path)
+    found = staging.Staged(path, str(NAMES[0]), _LOCATION, "s3", made.content, facts, made, untouched)
+    staging.record(target, found)
+    return [(target.staging / staging.RECORD).read_bytes()]
+
+
 def _claim() -> list[bytes]:
     return [json.dumps(asdict(Owner("staging", "web1", "/backups"))).encode()]
 
@@ -349,4 +414,7 @@ TARGETS: dict[str, Subject] = {
     "hold": Subject(of_hold, _hold),
     "claim": Subject(of_claim, _claim),
     "seen": Subject(of_seen, _seen),
+    "locks": Subject(of_locks, _locks),
+    "store-check": Subject(of_store_check, _store_checks),
+    "staged": Subject(of_staged, _staged),
 }

@@ -16,6 +16,7 @@ from interpreters import find_interpreter
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 UNIT = "collections/ansible_collections/eternia/backup/tests/unit"
+MODULES = ["tests/test_integration.py", "tests/playbooks/test_playbooks.py"]
 OLDEST = "3.9"
 NEWEST = ("3.14", "3.13", "3.12")
 
@@ -23,7 +24,7 @@ NEWEST = ("3.14", "3.13", "3.12")
 def main() -> int:
     failed = [
         run(OLDEST, find_interpreter(OLDEST), "requirements/target.txt", [UNIT]),
-        run(*newest(), "requirements/test.txt", [UNIT, "tests/test_integration.py", "tests/test_playbooks.py"]),
+        run(*newest(), "requirements/test.txt", [UNIT, *MODULES]),
     ]
     return int(any(failed))
 

@@ -27,6 +27,8 @@ WRITERS = 2
 # How many runs begin at the same moment, in turns; the lock lets one of them go on.
 AT_ONCE = (1, 2, 1, 4, 1, 8, 1, 16)
 _LOCKED = 11
+# No exit code: a command that does not end.
+_HUNG = -1
 # A backup has to be there until it has been restored; behind these, prune has something to remove.
 _KEEP_LAST = 20
 _PATIENCE = 300
@@ -177,7 +179,12 @@ class Scene:
     def _type(self, configuration: Path, *words: str) -> Ended:
         began = time.monotonic()
         command = [*_COMMAND, "--config", str(configuration), *words]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=_PATIENCE
+            )
+        except subprocess.TimeoutExpired as exc:
+            return Ended(_HUNG, f"it had not ended after {_PATIENCE} s: {exc.stderr!r}", began, time.monotonic())
         return Ended(done.returncode, done.stdout + done.stderr, began, time.monotonic())
 
     @contextmanager

@@ -48,7 +48,7 @@ def results(*sizes: int) -> dict[str, Any]:
     for mib in sizes:
         step = peers.Step(seconds=mib / 100, peak=1, sent=0, received=0, kept=0, told={})
         taken = {name: {peers.FIRST: [step]} for name in ("ours", "`cp` + fsync")}
-        figures.append(asdict(peers._figure("the disk", mib, taken, {}, one_round(Path()))))
+        figures.append(asdict(peers._figure("the disk", mib, taken, {})))
     return {"options": {"MiB": max(sizes, default=0)}, "machine": {}, "figures": figures}
 
 
@@ -97,7 +97,7 @@ def test_who_is_not_installed_has_a_row_that_says_how_to_get_it(
     monkeypatch.setattr(shutil, "which", lambda _command: None)
     options = one_round(tmp_path)
     taken, reasons = peers._rounds(tmp_path / "rounds", 1, (Restic, Cp), options)
-    figure = peers._figure("the disk", 1, taken, reasons, options)
+    figure = peers._figure("the disk", 1, taken, reasons)
     rows = {row.label: row.value for row in figure.rows}
     assert rows["restic"] == "not installed: apt-get install restic"
     assert {f"{Cp.name} — {step}" for step in (peers.FIRST, peers.RANGE, peers.RANDOM, peers.RESTORE)} <= set(rows)

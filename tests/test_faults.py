@@ -10,7 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from development import CHECKOUT
+
+from faults import promises
+from faults.child import Ended
 
 
 def test_some_calls_fail_and_nothing_is_found(tmp_path: Path) -> None:
@@ -18,11 +22,26 @@ def test_some_calls_fail_and_nothing_is_found(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "faults"],
         cwd=CHECKOUT,
-        env={**environment, "FAULTS_RESULTS": str(tmp_path)},
+        env={**environment, "RELIABILITY_DIR": str(tmp_path)},
         text=True,
         capture_output=True,
         timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 violations" in done.stdout
-    assert (tmp_path / "faults.json").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["faults.part.json"]
+
+
+@pytest.mark.parametrize(
+    ("said", "is_told"),
+    [
+        ("eternia-backup: /srv/x cannot be read: no such file. Correct storage_path, then run again.", True),
+        ("eternia-backup: /srv/x is locked. Wait for it to end, then run again.", True),
+        ("eternia-backup: Something went wrong at /srv/x", False),
+        ("eternia-backup: Something went wrong at /srv/x. Nothing was changed.", False),
+        ("eternia-backup: Something went wrong. Run again.", False),
+        ("Traceback (most recent call last): x", False),
+    ],
+)
+def test_what_says_where_and_what_to_do_is_told_from_what_does_not(said: str, is_told: bool) -> None:
+    assert (not list(promises.told(Ended(1, said, met=True)))) is is_told

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .engine import noncurrent, prune
+    from .engine import judgement, noncurrent, prune
 
 
 def reported(outcome: prune.Outcome) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def _versions(found: noncurrent.Noncurrent) -> dict[str, Any]:
     }
 
 
-def _told(verdict: prune.Verdict) -> dict[str, Any]:
+def _told(verdict: judgement.Verdict) -> dict[str, Any]:
     return {
         "store": verdict.store,
         "name": str(verdict.decision.copy.name),

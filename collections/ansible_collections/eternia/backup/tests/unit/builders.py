@@ -137,6 +137,18 @@ def in_child(function: Callable[[], Any]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def leave_in_log(database_path: Path) -> None:
+    """A writer that dies before what it wrote is anywhere but in the log."""
+
+    def work_and_die() -> None:
+        application = sqlite3.connect(database_path, isolation_level=None)
+        application.execute("PRAGMA wal_autocheckpoint = 0")
+        application.execute("INSERT INTO memories (description) VALUES ('PRECIOUS')")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert in_child(work_and_die) == -signal.SIGKILL
+
+
 @contextmanager
 def process(script: str, *arguments: Any) -> Iterator[subprocess.Popen[str]]:
     """Another Python that runs `script` and has said `ready`; killed afterwards, however it stands."""

@@ -130,7 +130,7 @@ def _history(drawn: tuple) -> History:
         except OverflowError:
             moment = start
         runs.append((moment, named, end))
-    now = moment + after if moment.year < 9998 else moment
+    now = moment + after if moment.year < 9990 else moment
     return History(tuple(runs), frozenset(foreign), policy, now.astimezone(local))
 
 

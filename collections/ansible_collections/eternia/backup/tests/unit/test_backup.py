@@ -38,6 +38,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine import (
     status,
 )
 from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import EngineError, LockedError, StoreError
+from ansible_collections.eternia.backup.plugins.module_utils.engine.manifest import MOST_BYTES
 from ansible_collections.eternia.backup.plugins.module_utils.engine.names import parse
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.local import LocalStore
 from ansible_collections.eternia.backup.plugins.module_utils.engine.version import VERSION
@@ -910,6 +911,21 @@ DAMAGES = {
     "a later format": (lambda fields: {**fields, "format": 2}, r"has manifest format 2; this version .* reads form"),
     "no format": (lambda fields: {**fields["stored"]}, r"is not a manifest \(KeyError: 'format'\)"),
     "a list": (lambda fields: [fields], r"is not a manifest \(TypeError"),
+    "other bytes than are stored": (
+        lambda fields: {**fields, "content": {**fields["content"], "bytes": fields["content"]["bytes"] + 1}},
+        r"what is stored as it is has other bytes than the content",
+    ),
+    "a digest of something else": (
+        lambda fields: {
+            **fields,
+            "content": {**fields["content"], "digest": {"algorithm": "sha256", "value": "0" * 64}},
+        },
+        r"what is stored as it is has other bytes than the content",
+    ),
+    "a crowd of nothing": (
+        lambda fields: {**fields, "source": [{}] * 2_000_001},
+        r"or 2000000 brackets, which no manifest has",
+    ),
     "no digest": (
         lambda fields: {**fields, "stored": {key: fields["stored"][key] for key in ("bytes", "crc64nvme", "encoding")}},
         r"is not a whole manifest \(KeyError: 'digest'\)",
@@ -930,8 +946,17 @@ DAMAGES = {
         lambda fields: {**fields, "stored": {**fields["stored"], "digest": {"algorithm": "md5", "value": "00"}}},
         r"unknown digest algorithm 'md5'",
     ),
+    "two lines": (
+        lambda fields: {**fields, "host": "web1\nall is well"},
+        r"a short line of text expected, found 'web1\\n",
+    ),
+    "what a terminal obeys": (
+        lambda fields: {**fields, "tool_version": "\x1b[2J"},
+        r"a short line of text expected, fou",
+    ),
+    "a long line": (lambda fields: {**fields, "machine": "x" * 256}, r"a short line of text expected, found 'xxx"),
     "another size": (
-        lambda fields: {**fields, "stored": {**fields["stored"], "bytes": 5}},
+        lambda fields: {**fields, **{key: {**fields[key], "bytes": 5} for key in ("stored", "content")}},
         rf"{FIRST} is damaged: it has \d+ bytes, its manifest says 5\. Choose another backup",
     ),
 }
@@ -957,6 +982,31 @@ def test_a_manifest_that_is_no_json_is_reported(config, content):
     assert found == "damaged"
     assert "is not a manifest" in problem
     assert check(config, "none")[FIRST] == ("verified", [])
+
+
+def test_a_manifest_that_is_larger_than_any_of_ours_is_not_read_to_its_end(config):
+    run(config)
+    path = config.storage_path / f"{FIRST}.manifest.json"
+    path.write_bytes(path.read_bytes().ljust(MOST_BYTES + 1))
+    found, [problem] = check(config, "manifest")[FIRST]
+    assert found == "damaged"
+    assert re.search(
+        rf"{path} has more than 16777216 bytes, or 2000000 brackets, which no manifest has\. .* choose another", problem
+    )
+    path.write_bytes(path.read_bytes()[:MOST_BYTES])
+    assert check(config, "manifest")[FIRST] == ("verified", [])
+
+
+def test_a_source_whose_manifest_nobody_could_read_is_not_backed_up(tmp_path):
+    config = configuration(tmp_path)
+    config.state_path.parent.mkdir()
+    config.state_path.write_text(json.dumps({"x" * MOST_BYTES: 1}))
+    with pytest.raises(
+        EngineError,
+        match="and no more than 16777216, or 2000000 brackets, are ever read: its source has too many tables, or keys",
+    ):
+        run(config)
+    assert check(config) == {}
 
 
 @pytest.mark.parametrize("offset", [0, 100, 5000, -1])

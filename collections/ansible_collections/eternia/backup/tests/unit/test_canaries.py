@@ -224,7 +224,7 @@ def test_nobody_else_may_read_what_is_written_at_any_moment(tmp_path: Path, obje
     assert any(".restore/" in path for path in staging), sorted(ours)
     assert any("/safety/" in path for path in ours)
     assert any("/downloaded/" in path for path in ours)
-    open_to_others = {path: oct(mode) for path, mode in ours.items() if stat.S_IMODE(mode) & 0o077}
+    open_to_others = {path: oct(mode) for path, mode in ours.items() if stat.S_IMODE(mode) & 0o066}
     # The live file itself has a second name in directories of ours while it is kept, and what comes has its mode.
     assert {path: mode for path, mode in open_to_others.items() if mode != oct(planted.live.stat().st_mode)} == {}
     assert all("/safety/" in path or path in staging for path in open_to_others), open_to_others

@@ -150,6 +150,19 @@ def test_failures(host, arrange, code, words, message):
     assert tree(host.live.parent) == before
 
 
+def test_the_latest_that_turns_out_to_be_damaged_is_passed_over_where_nobody_is_asked(host):
+    """What is stored is whole, and is not what its manifest says of the source."""
+    older, newest = host.back_up(2), host.back_up(1)
+    sidecar = newest.with_name(f"{newest.name}.manifest.json")
+    fields = json.loads(sidecar.read_text())
+    fields["source"]["tables"] = {"memories": 7}
+    sidecar.write_text(json.dumps(fields))
+    code, out, err = host.type("restore", "latest", "--yes")
+    assert (code, err) == (0, "")
+    assert f"RESTORED: {host.live} is {older.name} now" in out
+    assert newest.name in out[out.index("RESTORED") :]
+
+
 def test_a_message_is_one_line_that_begins_with_who_says_it(host):
     assert re.fullmatch(r"eternia-backup: [^\n]+\n", host.fail(10, "restore", "latest", "--yes"))
 

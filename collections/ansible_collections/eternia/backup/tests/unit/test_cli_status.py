@@ -105,6 +105,11 @@ def drilled_long_ago(host):
     write_drill(host, days=11, succeeded=True)
 
 
+def never_drilled(host):
+    host.back_up()
+    host.back_up(11 * 24)
+
+
 def failed_drill(host):
     host.back_up()
     write_drill(host, days=1, succeeded=False)
@@ -179,6 +184,7 @@ STANDS = [
     (another_hosts_storage, CRITICAL, " belongs to host web1 (environment staging, "),
     (unmounted, CRITICAL, ", and nothing is mounted there: backups would fill up the disk"),
     (drilled_long_ago, WARNING, "WARNING   The last drill was 11 d ago. Find out why there was none since.\n"),
+    (never_drilled, WARNING, "WARNING   No drill has ever shown that these backups come back. Drill: playbooks/rest"),
     (held_for_long, WARNING, ": repairs. End that as soon as it may be: eternia-backup release.\n"),
     (run_in_the_future, WARNING, "The last run was at 2190-01-01T00:00:00Z, in the future: the clock is wrong, or was"),
     (backup_in_the_future, WARNING, "1 backup dated in the future, the latest is eternia_backup_21900101_000000.db: "),

@@ -277,6 +277,16 @@ def test_a_manifest_whose_frames_do_not_fit_is_refused(config):
             from_json(raw, name=taken.backup_name, where="there")
 
 
+def test_a_manifest_of_parts_that_fit_into_no_memory_is_refused(config):
+    """A few megabytes of zeros, packed, that are one part of 30 GB."""
+    taken = backup.run(config, clock=clock()).manifest
+    fields, huge = taken.fields(), 30_000_000_000
+    fields["content"] |= {"bytes": huge, "parts": {"bytes": huge, "digests": [taken.content.parts.digests[0]]}}
+    fields["stored"] |= {"frames": [taken.stored.bytes]}
+    with pytest.raises(DamagedError, match="no part of 30000000000 bytes has 30000000000"):
+        from_json(json.dumps(fields).encode(), name=taken.backup_name, where="there")
+
+
 def test_a_damaged_one_is_passed_over_for_an_older_one(config):
     backup.run(config, clock=clock())
     write(config)

@@ -223,6 +223,8 @@ def test_a_switched_off_cloud_is_checked_all_the_same():
         (cloud(prefix=".."), r"cloud_backup\.prefix is '\.\.'; it must be words"),
         (cloud(prefix="a/./b"), r"cloud_backup\.prefix is 'a/\./b'; it must be words"),
         (cloud(prefix="a/.."), r"cloud_backup\.prefix is 'a/\.\.'; it must be words"),
+        (cloud(prefix="staging/web*"), r"cloud_backup\.prefix is 'staging/web\*'; it must be words"),
+        (cloud(prefix="web?"), r"cloud_backup\.prefix is 'web\?'; it must be words"),
         (cloud(prefix="ä"), r"cloud_backup\.prefix is 'ä'; it must be words"),
         (
             cloud(kms_key_id="alias/x"),
@@ -281,10 +283,26 @@ def test_what_is_wrong_is_named_with_its_value_and_what_is_allowed(block, messag
         parsed(block)
 
 
-@pytest.mark.parametrize("address", ["https://me:hunter2@s3.example.org", "//me:hunter2@s3", "s3://hunter2@s3/x"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://me:hunter2@s3.example.org",
+        "https://me:x/hunter2@s3.example.org",
+        "https://me:x@hunter2@s3.example.org",
+        "//me:hunter2@s3",
+        "s3://hunter2@s3/x",
+    ],
+)
 def test_a_password_in_an_address_is_refused_and_not_repeated(address):
     with pytest.raises(ConfigError, match=r"endpoint_url is '.*//\*\*\*@s3.*without a password") as refused:
         parsed(cloud(endpoint_url=address))
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("key", ["log_file", "metrics_file"])
+def test_an_address_where_a_path_is_wanted_is_not_repeated(key):
+    with pytest.raises(ConfigError, match=rf"report\.{key} is wrong, and not shown here") as refused:
+        parsed({"report": {key: "https://ping.example.org/hunter2"}})
     assert "hunter2" not in str(refused.value)
 
 
@@ -338,6 +356,7 @@ def test_a_prefix_with_dots_is_one_unless_it_is_a_path(prefix):
     [
         ({"environment": "prod"}, r"environment is 'prod'; it must be one of development, staging, production"),
         ({"host": ""}, r"host is empty; give the name that tells this host from the others"),
+        ({"host": "web1\n"}, r"host is 'web1\\n'; it must be one line of 255 characters at most"),
         ({"base_dir": "eternia"}, r"base_dir is 'eternia'; it must be an absolute path on the host"),
         ({"base_dir": None}, r"backup\.database_path is 'data/eternia\.db', a relative path, and there is no base_dir"),
     ],

@@ -164,9 +164,10 @@ def test_each_recipient_opens_it_alone_and_nobody_else(tmp_path, key, other):
     found = host(tmp_path, key, more=(other.public,))
     path = taken(found)
     for one in (key, other):
-        assert key_check.run(found, one.identity) == [key_check.Found(str(path), None)]
+        assert key_check.run(found, one.identity) == [key_check.Found(str(path), key_check.Verdict.OPENS, None)]
     (refused,) = key_check.run(found, Key(tmp_path).identity)
     assert "encrypted to other recipients" in refused.problem
+    assert refused.verdict is key_check.Verdict.DOES_NOT
 
 
 def test_a_key_of_ssh(tmp_path):
@@ -320,7 +321,7 @@ def test_what_is_plain_does_not_leave_the_host_once_backups_are_encrypted(tmp_pa
     done = backup.run(found, clock=clock(1))
     for outcome in (planned, done):
         assert list(outcome.transfers) == [done.name]
-        assert "1 backups on the disk are from before encryption was switched on" in " ".join(outcome.warnings)
+        assert "1 backup on the disk not encrypted, of before that was switched on" in " ".join(outcome.warnings)
     remote = status.catalog.remote(found)
     assert {copy.name for copy in remote.copies()} == {done.name}
     (_local, s3) = status.read(found, now=clock(2).now()).stores
@@ -510,7 +511,7 @@ def test_recipients_that_are_none(tmp_path, recipients, words):
         configuration(tmp_path, encryption={"recipients": recipients})
 
 
-@pytest.mark.parametrize("block", [{}, {"recipients": None}])
+@pytest.mark.parametrize("block", [None, {}, {"recipients": None}])
 def test_a_block_that_encrypts_to_nobody_is_refused(tmp_path, block):
     """Whoever took the last recipient out did not mean plain backups."""
     with pytest.raises(ConfigError, match="encryption is given without recipients, so nothing would be encrypted"):
@@ -606,9 +607,8 @@ def test_a_newest_one_that_is_not_encrypted_is_said(tmp_path, key):
     taken(found)
     plain = replace(found, recipients=())
     newest = taken(plain, 1)
-    assert [(one.location, "not encrypted" in one.problem) for one in key_check.run(found, key.identity)[:1]] == [
-        (str(newest), True)
-    ]
+    first = key_check.run(found, key.identity)[0]
+    assert (first.location, first.verdict) == (str(newest), key_check.Verdict.NOT_ENCRYPTED)
     # Who switched it off asks for the old ones.
     assert [one.problem for one in key_check.run(plain, key.identity)] == [None]
 
@@ -639,6 +639,10 @@ def test_the_commands(tmp_path, capsys, key, other):
     (tmp_path / "there").mkdir()
     assert "DONE" in host_.succeed("download", "latest", "--to", tmp_path / "there", "--identity", key.path)
     assert "no terminal to ask at" in host_.fail(2, "check-key", "--identity", "-")
+    locked = tmp_path / "locked.age"
+    locked.write_text("-----BEGIN AGE ENCRYPTED FILE-----\nYWdl\n-----END AGE ENCRYPTED FILE-----\n")
+    words = f"{locked} is protected by a passphrase, and nobody is there to be asked."
+    assert words in host_.fail(2, "check-key", "--identity", locked)
 
 
 def test_a_key_that_is_typed_is_not_shown(tmp_path, capsys, monkeypatch, key):

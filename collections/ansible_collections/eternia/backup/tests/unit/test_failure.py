@@ -18,7 +18,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine.errors impor
     Stopped,
     StoreError,
 )
-from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_client import S3Error
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_errors import S3Error
 
 ERRORS = [
     (SourceError("w"), "source", 1),

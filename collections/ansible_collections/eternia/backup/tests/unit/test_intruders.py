@@ -20,24 +20,13 @@ from ansible_collections.eternia.backup.tests.unit.builders import (
     connect,
     database,
     in_child,
+    leave_in_log,
     query,
 )
 
 
 def holding(directory, words):
     return [path for path in directory.rglob("*") if path.is_file() and words in path.read_bytes()]
-
-
-def leave_in_log(database_path):
-    """A writer that dies before what it wrote is anywhere but in the log."""
-
-    def work_and_die():
-        application = sqlite3.connect(database_path, isolation_level=None)
-        application.execute("PRAGMA wal_autocheckpoint = 0")
-        application.execute("INSERT INTO memories (description) VALUES ('PRECIOUS')")
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    assert in_child(work_and_die) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("moment", ["before the journal", "before the rename"])

@@ -17,11 +17,15 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine import (
     files,
     health,
     hold,
+    lock,
     object_lock,
     prune,
     status,
 )
-from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import EngineError
+from ansible_collections.eternia.backup.plugins.module_utils.engine import (
+    run as scheduled,
+)
+from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import EngineError, HeldError
 from ansible_collections.eternia.backup.plugins.module_utils.engine.manifest import Digest
 from ansible_collections.eternia.backup.plugins.module_utils.engine.names import iso, parse
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.base import Owner
@@ -95,6 +99,22 @@ def test_what_is_sent_by_parts_is_locked_too(tmp_path, settings, object_store):
     assert store.locked_until(FIRST) == NOW + DAY
     store.prove(next(iter(store.copies())))
     assert store.locked_until(parse("eternia_backup_20261122_230000.db")) is None
+
+
+@pytest.mark.parametrize("half", [0, 1], ids=["the data", "the manifest"])
+def test_prune_hides_nothing_of_which_a_half_is_locked(config, locks, object_store, half):
+    config = replace(config, cloud=replace(config.cloud, object_lock_days=0))
+    first = run(config, NOW - 2 * HOUR)
+    run(config, NOW - HOUR)
+    object_store.client().put_object_retention(
+        Bucket=config.cloud.bucket,
+        Key=f"{config.cloud.prefix}/{of(first)[half]}",
+        Retention={"Mode": "COMPLIANCE", "RetainUntilDate": NOW + DAY},
+    )
+    config = replace(config, cloud=replace(config.cloud, object_lock_days=DAYS))
+    outcome = prune.run(config, now=NOW)
+    assert [one.store for one in outcome.removed] == ["local"]
+    assert set(of(first)) <= set(locks(config))
 
 
 def test_prune_keeps_what_is_locked_and_says_until_when(config, locks):
@@ -178,7 +198,7 @@ def test_what_is_known_is_not_asked_again(config, monkeypatch):
     assert (config.storage_path / object_lock.NAME).stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"until": {"x": "y"}}', '{"until": []}'])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"until": {"x": "y"}}', '{"until": []}', '{"format": 99}'])
 def test_a_file_that_cannot_be_read_is_asked_for_anew(config, locks, content):
     config = replace(config, policy=replace(config.policy, keep_last=9))
     run(config, NOW)
@@ -263,6 +283,8 @@ def test_a_lock_on_the_data_that_is_longer_keeps_the_manifest_from_nothing(confi
         ("data of another size", "it has 700 bytes, ours "),
         ("data of the same size", "its "),
         ("data and manifest", "it has the sha256 "),
+        ("the manifest alone", "its manifest tells something else of the same bytes than the one on the disk"),
+        ("a manifest that we could not write", "its manifest tells something else of the same bytes than the one on"),
     ],
 )
 def test_what_somebody_put_on_top_is_not_locked_in_its_place(config, locks, object_store, forged, words):
@@ -271,16 +293,23 @@ def test_what_somebody_put_on_top_is_not_locked_in_its_place(config, locks, obje
     key = f"{config.cloud.prefix}/{first.name}"
     client, where = object_store.client(), {"Bucket": config.cloud.bucket}
     garbage = b"g" * (700 if forged == "data of another size" else first.bytes)
-    client.put_object(**where, Key=key, Body=garbage)
+    described, manifest = Digest("sha256", hashlib.sha256(garbage).hexdigest()), first.manifest
+    if "manifest" in forged and "data" not in forged:
+        # As UTF-8 it is a third of what it would be with our escapes.
+        source = {**manifest.source, "x": "€" * (3_000_000 if "could not" in forged else 1)}
+        fields = replace(manifest, source=source).fields()
+        body = json.dumps(fields, ensure_ascii=False).encode()
+        client.put_object(**where, Key=f"{key}.manifest.json", Body=body)
+    else:
+        client.put_object(**where, Key=key, Body=garbage)
     if forged == "data and manifest":
-        described = Digest("sha256", hashlib.sha256(garbage).hexdigest())
-        stored = replace(first.manifest.stored, digest=described, crc64nvme=None)
-        body = replace(first.manifest, stored=stored).to_json()
+        stored = replace(manifest.stored, digest=described, crc64nvme=None)
+        body = replace(manifest, stored=stored, content=replace(manifest.content, digest=described)).to_json()
         client.put_object(**where, Key=f"{key}.manifest.json", Body=body)
     (warning,) = run(config, NOW + DAY + HOUR).warnings
     assert f"{first.name} is damaged: {words}" in warning
     assert "Look at its versions there." in warning
-    assert locks(config)[str(first.name)] is None
+    assert locks(config)[of(first)["data" not in forged]] is None
 
 
 def no_source(config, _monkeypatch):
@@ -312,6 +341,32 @@ def test_a_run_that_fails_keeps_locked_what_there_is(config, locks, monkeypatch,
     assert {locks(config)[name] for name in of(first)} == {("COMPLIANCE", moment + DAYS * DAY)}
 
 
+def test_a_false_history_lets_no_lock_end_of_what_the_disk_keeps(config, locks, object_store):
+    """One that is later in the same day stands for that day, for all that its name says."""
+    config = replace(config, policy=replace(config.policy, keep_last=0, keep_daily=9))
+    noon = (NOW - DAY).replace(hour=12, minute=0, second=0)
+    first = run(config, noon)
+    false = str(first.name).replace("_120000", "_235959")
+    for suffix in ("", ".manifest.json"):
+        key, checked = f"{config.cloud.prefix}/{false}{suffix}", {"ChecksumAlgorithm": "SHA256"}
+        object_store.client().put_object(Bucket=config.cloud.bucket, Key=key, Body=b"{}", **checked)
+    run(config, NOW)
+    # Whether it was renewed a day before depends on the hour; more than a day later it has to be.
+    moment = NOW + DAY + HOUR
+    run(config, moment)
+    assert {locks(config)[name] for name in of(first)} == {("COMPLIANCE", moment + DAYS * DAY)}
+
+
+def test_a_scheduled_run_that_is_held_keeps_locked_what_there_is(config, locks):
+    config = replace(config, policy=replace(config.policy, keep_last=9))
+    first, moment = run(config, NOW), NOW + DAY + HOUR
+    held_by_somebody(config, None)
+    outcome = scheduled.run(config, clock=SetClock(moment).clock())
+    assert isinstance(outcome.error, HeldError)
+    assert outcome.warnings == []
+    assert {locks(config)[name] for name in of(first)} == {("COMPLIANCE", moment + DAYS * DAY)}
+
+
 def test_locks_that_no_run_renews_are_told_of_before_they_end(config):
     config = replace(config, policy=replace(config.policy, keep_last=9))
     first = run(config, NOW)
@@ -324,12 +379,27 @@ def test_locks_that_no_run_renews_are_told_of_before_they_end(config):
 
     assert told(late - 2 * HOUR) == []
     (message,) = told(late)
+    with lock.held(config.storage_path):
+        # Whoever hangs, or only holds it, renews nothing.
+        assert told(late) == [message]
     assert message.startswith("The lock of 1 backup in s3 ends soon, or has ended, and no run renews it: that of ")
     assert f" {first.name}, {iso(NOW + DAYS * DAY)}. " in message
     (config.storage_path / object_lock.NAME).unlink()
     found = status.read(config, now=NOW + HOUR)
     assert found.locks_ending == {str(first.name): None}
     assert f"{first.name}, at a time that is not known" in str(health.troubles(config, found, NOW + HOUR))
+    going_on = health.troubles(config, replace(found, running=True), NOW + HOUR)
+    assert "not known" not in str(going_on)
+
+
+def test_a_false_history_hides_no_lock_that_ends_of_what_the_disk_keeps(config, object_store):
+    first = run(config, NOW)
+    false = parse((NOW + HOUR).strftime("eternia_backup_%Y%m%d_%H%M%S.db"))
+    for suffix in ("", ".manifest.json"):
+        key, checked = f"{config.cloud.prefix}/{false}{suffix}", {"ChecksumAlgorithm": "SHA256"}
+        object_store.client().put_object(Bucket=config.cloud.bucket, Key=key, Body=b"{}", **checked)
+    end = NOW + DAYS * DAY
+    assert status.read(config, now=end).locks_ending == {str(first.name): iso(end), str(false): None}
 
 
 def test_a_claim_that_somebody_took_away_is_told_of(config, locks, object_store):

@@ -22,6 +22,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine import (
     hold,
     log,
     prune,
+    record,
     restore,
 )
 from ansible_collections.eternia.backup.tests.unit.builders import (
@@ -131,15 +132,19 @@ def test_a_log_is_never_written_through_a_link(config, tmp_path):
     assert path.stat().st_uid == USER
 
 
-def test_what_root_fetched_and_did_not_put_into_place_is_the_users_to_remove(config):
-    """As the runbook leaves it where the application does not stop."""
+def test_what_root_fetched_and_did_not_put_into_place_keeps_no_backup_of_the_users_from_being_taken(config):
+    """As the runbook leaves it where the application does not stop: only root changes what was proven."""
     backup.run(config, clock=clock())
     with closing(connect(config.database_path)) as application:
         add_rows(application)
     os.chown(config.database_path, USER, USER)
     assert restore.stage(config, restore.Request(), clock=clock(1)).staged
     assert by_schedule(config, 2) == 0
-    assert not list(config.database_path.parent.glob(".eternia.db.restore"))
+    staging = config.database_path.with_name(".eternia.db.restore")
+    said = record.read(config.storage_path).warnings
+    assert f"{staging} was left by a restore of user 0's. Finish it as that user, or have it removed." in said
+    assert restore.run(config, restore.Request(str(min(config.storage_path.glob("*.db")))), clock=clock(3)).changed
+    assert not staging.exists()
 
 
 def test_a_restore_of_roots_that_was_cut_off_is_roots_to_settle(config, capfd):

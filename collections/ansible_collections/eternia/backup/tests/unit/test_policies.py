@@ -13,12 +13,13 @@ import itertools
 import json
 import random
 import shutil
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
 from ansible_collections.eternia.backup.plugins.module_utils.engine import prune
 from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import NameTakenError, StoreError
-from ansible_collections.eternia.backup.plugins.module_utils.engine.names import parse
+from ansible_collections.eternia.backup.plugins.module_utils.engine.names import iso, parse
 from ansible_collections.eternia.backup.plugins.module_utils.engine.promises import KEPT, NOT_KEPT, UNKNOWN
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.base import Owner
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Settings, S3Store
@@ -174,6 +175,27 @@ def test_the_pruner_has_old_versions_go_for_good(host_with, object_store, place,
     assert "2 old versions gone for good" in host.succeed("prune", "--credentials", key_of("pruner"))
     listed = object_store.client().list_object_versions(Bucket=place["bucket"], Prefix=f"{place['prefix']}/")
     assert "DeleteMarkers" not in listed
+
+
+def test_a_false_history_leads_no_prune_by_age_to_remove_anything(host_with, object_store, place, key_of):
+    """Whole and false backups with names of the past, one for each hour, from somebody with the writer's key."""
+    host = host_with("writer", prune=False)
+    host.succeed("run")
+    taken = {name for name in names_there(object_store, place) if name.startswith("eternia_backup_2")}
+    (true,) = (parse(name) for name in taken if parse(name))
+    thief = object_store.client(object_store.by_policy["writer"], endpoint=place["endpoint_url"])
+    where = {"Bucket": place["bucket"]}
+    raw = {name: thief.get_object(**where, Key=f"{place['prefix']}/{name}")["Body"].read() for name in sorted(taken)}
+    for hours in range(1, 30):
+        false = replace(true, created_at=true.created_at - timedelta(hours=hours))
+        for name, data in raw.items():
+            for was, now in ((str(true), str(false)), (iso(true.created_at), iso(false.created_at))):
+                name, data = name.replace(was, now), data.replace(was.encode(), now.encode())
+            thief.put_object(**where, Key=f"{place['prefix']}/{name}", Body=data, IfNoneMatch="*")
+    assert len(names_there(object_store, place)) > 2 * 29
+    host.configure(backup={**host.fields["backup"], "retention": {}, "retention_days": 1})
+    host.succeed("prune", "--credentials", key_of("pruner"))
+    assert taken <= {*names_there(object_store, place)}
 
 
 def test_a_key_to_prune_with_is_for_s3(host):

@@ -17,7 +17,15 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, claim, failure, hold, prune, status
+from ansible_collections.eternia.backup.plugins.module_utils.engine import (
+    backup,
+    catalog,
+    claim,
+    failure,
+    hold,
+    prune,
+    status,
+)
 from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import StoreError
 from ansible_collections.eternia.backup.plugins.module_utils.engine.names import parse
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.local import LocalStore
@@ -424,6 +432,69 @@ def test_a_lone_pin_keeps_what_lies_in_s3(config, s3_settings):
     assert ("s3", NAMES[0]) in gone
     assert ("s3", NAMES[1]) not in gone
     assert (config.storage_path / f"{NAMES[1]}.pin").exists()
+
+
+@pytest.mark.parametrize("where", ["on the disk", "in S3"])
+def test_what_is_pinned_while_others_are_proven_stays(config, s3_settings, object_store, monkeypatch, where):
+    both = replace(config, cloud=s3_settings, policy=replace(config.policy, keep_last=9))
+    backup.run(both, clock=SetClock(NOW).clock())
+    prove = LocalStore.prove
+
+    def prove_for_a_while(store, copy):
+        if where == "on the disk":
+            (config.storage_path / f"{NAMES[0]}.pin").touch()
+        else:
+            key = f"{s3_settings.prefix}/{NAMES[0]}.pin"
+            object_store.client().put_object(Bucket=s3_settings.bucket, Key=key, Body=b"")
+        prove(store, copy)
+
+    monkeypatch.setattr(LocalStore, "prove", prove_for_a_while)
+    outcome = prune.run(replace(both, policy=config.policy), now=NOW)
+    gone = removed(outcome)
+    assert {store for store, _name in gone} == {"local", "s3"}
+    assert NAMES[0] not in [name for _store, name in gone]
+    assert (config.storage_path / NAMES[0]).exists()
+    kept = [one.decision for one in outcome.verdicts if str(one.decision.copy.name) == NAMES[0]]
+    assert [(one.keep, one.reasons) for one in kept] == [(True, ("pinned",))] * 2
+
+
+def test_a_pin_of_the_last_moment_keeps_what_is_on_the_disk(config):
+    (config.storage_path / f"{NAMES[0]}.pin").touch()
+    local = LocalStore(config.storage_path)
+    assert [str(name) for name in local.remove([parse(NAMES[0]), parse(NAMES[1])])] == [NAMES[1]]
+    assert (config.storage_path / f"{NAMES[0]}.pin").exists()
+
+
+def test_what_was_pinned_at_the_last_moment_is_told_to_be_kept(config, monkeypatch):
+    remove = LocalStore.remove
+
+    def pin_and_remove(store, names):
+        (config.storage_path / f"{NAMES[0]}.pin").touch()
+        return remove(store, names)
+
+    monkeypatch.setattr(LocalStore, "remove", pin_and_remove)
+    outcome = prune.run(config, now=NOW)
+    assert NAMES[0] not in [name for _store, name in removed(outcome)]
+    told = {str(one.decision.copy.name): one.decision for one in outcome.verdicts}
+    assert (told[NAMES[0]].keep, told[NAMES[0]].reasons) == (True, ("pinned",))
+
+
+def test_names_in_s3_fill_no_gap_of_the_disk(tmp_path, s3_settings, object_store):
+    """Who has the host's key can put there what looks like the days that a clock skipped that is ahead."""
+    config = replace(four_backups(tmp_path, retention={}, retention_days=2), cloud=s3_settings)
+    backup.run(config, clock=SetClock(NOW).clock())
+    ahead = NOW + timedelta(days=400)
+    for day in range(1, 400, 5):
+        name = f"eternia_backup_{NOW + timedelta(days=day):%Y%m%d_%H%M%S}.db"
+        for suffix in ("", ".manifest.json"):
+            key = f"{s3_settings.prefix}/{name}{suffix}"
+            object_store.client().put_object(Bucket=s3_settings.bucket, Key=key, Body=b"{}")
+    for hours in range(4):
+        backup.run(config, clock=SetClock(ahead + timedelta(hours=hours)).clock())
+        prune.run(config, now=ahead + timedelta(hours=hours))
+    assert {path.name for path in config.storage_path.glob("*.db")} >= set(NAMES)
+    in_s3 = {str(copy.name) for copy in catalog.remote(config).copies()}
+    assert in_s3 >= set(NAMES)
 
 
 def test_without_a_run_that_succeeded_nothing_goes(config):

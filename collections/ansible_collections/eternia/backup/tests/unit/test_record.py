@@ -168,7 +168,10 @@ def test_it_is_withdrawn_even_where_nothing_can_be_written_in_place(config, monk
     assert (config.storage_path / "last-run.json").read_bytes() == b""
 
 
-@pytest.mark.parametrize("content", ["", "null", "[]", "{", '{"result": "succeeded"}', "\0" * 50])
+LATER = '{"format": 99, "result": "succeeded", "at": "2026-11-22T12:00:00Z"}'
+
+
+@pytest.mark.parametrize("content", ["", "null", "[]", "{", '{"result": "succeeded"}', LATER, "\0" * 50])
 def test_what_is_no_record_is_replaced(config, content):
     path = config.storage_path / "last-run.json"
     path.parent.mkdir(parents=True)

@@ -312,7 +312,7 @@ def test_a_link_that_somebody_lays_where_the_staging_was_is_not_followed(config,
         dress(target, staged)
 
     monkeypatch.setattr(placing, "dress", swap_and_dress)
-    with pytest.raises(TargetError, match=r"cannot be given the owner and mode of .*Nothing was changed"):
+    with pytest.raises(TargetError, match=r"cannot be put into the place of .*Nothing was changed"):
         run(config)
     assert stat.S_IMODE((precious / "eternia.db").stat().st_mode) == 0o600
     assert rows(config.database_path) == 58
@@ -1018,6 +1018,17 @@ def test_a_state_that_was_replaced_after_a_cut_off_restore_is_left_as_it_is(stat
     outcome = run(state, STATE_NAME)
     assert any("was replaced or written to by somebody" in one for one in outcome.warnings)
     assert Path(outcome.safety).read_text() == '{"version": 3}'
+
+
+def test_a_path_that_is_no_text(tmp_path):
+    """A name is bytes to Linux, whatever they mean."""
+    path = database(tmp_path / os.fsdecode(b"caf\xe9") / "eternia.db")
+    config = configuration(tmp_path, database_path=str(path))
+    backup.run(config, clock=clock(0))
+    with closing(connect(path)) as application:
+        add_rows(application)
+    assert restore.run(config, restore.Request(), clock=clock(1)).changed
+    assert query(path, "SELECT count(*) FROM memories") == [(50,)]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"format": 2}', b"[]", b"\xff"])

@@ -464,8 +464,20 @@ def test_what_an_application_writes_after_a_cut_off_restore_is_never_lost(hosts,
 
 # What only looks, and what has nothing to do with a disk.
 READS = {
-    *("access", "close", "cpu_count", "dup2", "fdopen", "fsdecode", "fspath", "fstat", "geteuid", "getpid", "getxattr"),
-    "killpg",
+    *(
+        "access",
+        "close",
+        "cpu_count",
+        "dup2",
+        "fdopen",
+        "fsdecode",
+        "fsencode",
+        "fspath",
+        "fstat",
+        "geteuid",
+        "getgrouplist",
+    ),
+    *("getpid", "getxattr", "killpg"),
     *("listdir", "listxattr", "lstat", "pipe", "pread", "readlink", "scandir", "stat", "statvfs", "strerror", "uname"),
 }
 

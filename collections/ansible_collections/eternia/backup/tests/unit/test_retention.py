@@ -534,7 +534,7 @@ def test_nothing_goes_that_is_older_than_a_gap(copies: list[Copy], policy: Polic
     stay = kept(copies, policy, now)
     assert stay >= {copy.name for copy in copies for start in before_gaps if copy.name.created_at <= start}
     assert kept(copies, policy, now) == {
-        one.copy.name for one in apply_policy(copies, policy, now, witnesses=list(reversed(copies))) if one.keep
+        one.copy.name for one in apply_policy(copies, policy, now, witnesses=[reversed(copies)]) if one.keep
     }
 
 

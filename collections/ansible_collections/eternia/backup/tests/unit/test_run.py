@@ -21,6 +21,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine import (
     drill,
     exit_code,
     hold,
+    judgement,
     lock,
     metrics,
     notify,
@@ -460,7 +461,9 @@ def test_a_prune_alone_tells_of_its_failure(config, told, monkeypatch):
     assert run.prune_alone(config, clock=clock).error is None
     assert not told.exists()
     monkeypatch.setattr(LocalStore, "remove", refused)
-    monkeypatch.setattr(prune, "apply_policy", lambda copies, *_, **__: [Decision(one, False, ()) for one in copies])
+    monkeypatch.setattr(
+        judgement, "apply_policy", lambda copies, *_, **__: [Decision(one, False, ()) for one in copies]
+    )
     outcome = run.prune_alone(config, clock=clock)
     assert isinstance(outcome.error, prune.PruneFailedError)
     reason = "It cannot be removed. Correct the rights. Removed all the same: 0."

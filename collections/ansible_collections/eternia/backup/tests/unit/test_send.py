@@ -13,9 +13,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, catalog, prune, send, status
-from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import StoreError
+from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, catalog, prune, record, send, status
+from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import DamagedError, StoreError
 from ansible_collections.eternia.backup.plugins.module_utils.engine.names import parse
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.local import LocalStore
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Store
 from ansible_collections.eternia.backup.tests.unit.builders import (
     NOON,
@@ -103,6 +104,24 @@ def test_after_a_send_that_fails_half_way_the_outcome_holds_what_was_sent(config
     with pytest.raises(backup.RunFailedError, match=r"S3 has not got everything\. The line is cut\.") as failed:
         act(backup.run, config, 1)
     assert sent(failed.value.outcome) == [name_of(1)]
+
+
+def test_a_run_whose_own_backup_cannot_be_read_to_be_sent_has_failed(config, monkeypatch, object_store):
+    manifest = LocalStore.manifest
+
+    def unreadable(store, name):
+        if str(name) == name_of(1):
+            raise DamagedError("The disk cannot be read. Look at the disk.")
+        return manifest(store, name)
+
+    act(backup.run, config, 0)
+    monkeypatch.setattr(LocalStore, "manifest", unreadable)
+    with pytest.raises(backup.RunFailedError, match=r"S3 has not got everything\. The disk cannot be read\.") as failed:
+        act(backup.run, config, 1)
+    assert (sent(failed.value.outcome), failed.value.outcome.record.result) == ([], "failed")
+    assert set(in_s3(config, object_store)) == {name_of(0), f"{name_of(0)}.manifest.json"}
+    monkeypatch.undo()
+    assert sent(act(backup.run, config, 2)) == [name_of(2), name_of(1)]
 
 
 def test_what_was_taken_while_nobody_wanted_it_in_s3_comes_there_with_s3s_own_checksum(config, object_store):
@@ -223,3 +242,72 @@ def test_a_run_sends_only_what_changed_since_the_newest_backup_there(config, obj
     assert little.bytes_sent + little.bytes_copied == second.bytes
     assert 0 < little.bytes_sent < second.bytes
     assert in_s3(config, object_store)[name_of(1)] == Path(second.path).read_bytes()
+
+
+@pytest.mark.parametrize("is_whole", [False, True], ids=["garbage", "whole and false"])
+def test_a_name_that_somebody_took_before_us_is_no_success(config, object_store, is_whole):
+    """With the key of the host he can create, and knows what the next backup is going to be called."""
+    act(backup.run, config, 0)
+    with closing(connect(config.database_path)) as application:
+        add_rows(application, 1)
+    true = in_s3(config, object_store)
+    for suffix in ("", ".manifest.json"):
+        body = true[f"{name_of(0)}{suffix}"].replace(name_of(0).encode(), name_of(1).encode()) if is_whole else b"{}"
+        key = f"{config.cloud.prefix}/{name_of(1)}{suffix}"
+        object_store.client().put_object(Bucket=config.cloud.bucket, Key=key, Body=body)
+    with pytest.raises(backup.RunFailedError, match=rf"{name_of(1)} is taken: there is a ") as failed:
+        act(backup.run, config, 1)
+    assert (config.storage_path / name_of(1)).exists()
+    assert sent(failed.value.outcome) == []
+
+
+def test_a_manifest_that_somebody_put_there_first_is_no_success(config, object_store, monkeypatch):
+    """It describes the very bytes, in the moment between them and ours, so that no restore could use them."""
+    put_manifest = S3Store._put_manifest
+
+    def slip_in(store, manifest, lock_until):
+        false = replace(manifest, source={**manifest.source, "tables": {"memories": 7}})
+        key = f"{config.cloud.prefix}/{manifest.name}.manifest.json"
+        object_store.client().put_object(Bucket=config.cloud.bucket, Key=key, Body=false.to_json())
+        put_manifest(store, manifest, lock_until)
+
+    monkeypatch.setattr(S3Store, "_put_manifest", slip_in)
+    with pytest.raises(
+        backup.RunFailedError, match="is taken: there is a manifest that tells something else of the sam"
+    ):
+        act(backup.run, config, 0)
+    assert record.trouble(config.storage_path) is not None
+
+
+def test_s3_copies_from_what_the_disk_has_alone(config):
+    """A copy that is altered, has the same checksum and a newer name would ruin all that comes after it."""
+    for day in range(2):
+        act(backup.run, config, day)
+    local, remote = catalog.local(config), catalog.remote(config)
+    there = list(remote.copies())
+    forged = [replace(there[0], name=replace(there[0].name, created_at=days(day))) for day in (2, 999)]
+    name = replace(there[0].name, created_at=days(3))
+    base = (parse(name_of(1)), local.manifest(parse(name_of(1))).stored.digest)
+    assert send._base(local, local.copies(), [*there, *forged], name) == base
+    (config.storage_path / f"{name_of(1)}.manifest.json").unlink()
+    assert send._base(local, local.copies(), [*there, *forged], name)[0] == parse(name_of(0))
+    assert send._base(local, [], there, name) == (None, None)
+
+
+def test_a_false_history_leaves_in_s3_what_the_disk_keeps(tmp_path, config, object_store):
+    """One later in the same day stands for that day, for all that its name says."""
+    config = replace(config, policy=configuration(tmp_path, retention={"keep_daily": 9}, minimum_kept=1).policy)
+    for day in range(3):
+        act(backup.run, config, day)
+    true = in_s3(config, object_store)
+    for day in range(3):
+        false = name_of(day).replace("_120000", "_235959")
+        for suffix in ("", ".manifest.json"):
+            key = f"{config.cloud.prefix}/{false}{suffix}"
+            object_store.client().put_object(Bucket=config.cloud.bucket, Key=key, Body=b"{}")
+    act(backup.run, config, 4)
+    outcome = prune.run(config, now=days(4))
+    assert outcome.removed == []
+    assert true.keys() <= in_s3(config, object_store).keys()
+    kept = [one.decision.reasons for one in outcome.verdicts if one.store == "s3" and "_120000" in one.location]
+    assert kept.count(("the disk keeps it",)) == 2

@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, status
+from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, health, status
 from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import NotFoundError, StoreError
 from ansible_collections.eternia.backup.plugins.module_utils.engine.names import parse
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.local import LocalStore
@@ -39,6 +39,36 @@ def test_a_store_that_cannot_be_reached_is_named_and_the_other_is_told(config, s
     assert set(found.unlisted) == {"s3"}
     assert f"no whole answer from {endpoint}" in found.unlisted["s3"]
     assert (found.newest_verified, found.stale) == (FIRST, False)
+
+
+@pytest.mark.parametrize("level", ["none", "newest", "manifest", "full"])
+@pytest.mark.parametrize("name", [FIRST, "eternia_backup_20261122_140000.db"], ids=["the oldest", "the newest"])
+def test_what_was_overwritten_in_s3_shows_at_any_level(config, s3_settings, object_store, name, level):
+    config = replace(config, cloud=s3_settings)
+    for hours in (1, 2):
+        backup.run(config, clock=SetClock(NOON + timedelta(hours=hours)).clock())
+    now = NOON + timedelta(hours=3)
+    assert health.level(health.troubles(config, status.read(config, now=now), now)) == health.Level.OK
+    size, body = (config.storage_path / name).stat().st_size, b"" if level == "none" else b"8 bytes."
+    object_store.client().put_object(Bucket=s3_settings.bucket, Key=f"{s3_settings.prefix}/{name}", Body=body)
+    (trouble,) = health.troubles(config, status.read(config, now=now, verify=level), now)
+    assert trouble.level == health.Level.CRITICAL
+    assert trouble.message.startswith(
+        "1 backup of other sizes in one store than in another, so that one of them was dam"
+    )
+    assert f"{name} has {size} bytes in local, {len(body)} bytes in s3. Find out which" in trouble.message
+
+
+def test_what_is_gone_or_of_another_program_is_of_no_other_size(config, s3_settings, object_store):
+    config = replace(config, cloud=s3_settings, legacy_paths=(config.storage_path.parent / "legacy",))
+    for hours in (1, 2):
+        backup.run(config, clock=SetClock(NOON + timedelta(hours=hours)).clock())
+    config.legacy_paths[0].mkdir()
+    (config.legacy_paths[0] / FIRST).write_bytes(b"of the manager before")
+    object_store.client().delete_object(Bucket=s3_settings.bucket, Key=f"{s3_settings.prefix}/{FIRST}")
+    now = NOON + timedelta(hours=3)
+    told = [trouble.message for trouble in health.troubles(config, status.read(config, now=now), now)]
+    assert not any("of other sizes" in message for message in told), told
 
 
 def test_another_hosts_prefix_is_no_comfort(config, s3_settings):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import claim, mounts
+from . import claim, files, mounts
 from .config import Config
 from .names import BackupName, Kind
 from .stores.base import S3, Copy, Store
@@ -83,6 +83,7 @@ def stores(config: Config) -> list[Store]:
 def require_storage(config: Config) -> None:
     """Refuse a storage path that is not mounted, or another host's; reads only. Raises StoreError, ConfigError."""
     mounts.require(config)
+    files.require_followable(config.storage_path)
     claim.require(local(config), config.owner)
 
 

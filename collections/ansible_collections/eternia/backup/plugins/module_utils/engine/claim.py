@@ -70,7 +70,7 @@ def _by_newest_manifest(store: LocalStore) -> Owner | None:
 def _belongs(path: Path, found: Owner, owner: Owner) -> StoreError:
     # Removing the claim would not do: the newest manifest still names the other.
     return StoreError(
-        f"{path.parent} belongs to host {found.host} (environment {found.environment}, {found.storage_path}); this is "
+        f"{path.parent} belongs to {found}; this is "
         f"host {owner.host} (environment {owner.environment}), and each would prune what the other needs. Nothing was "
         f'written. Give each host a storage_path of its own, for example "{path.parent}/{{{{ inventory_hostname }}}}". '
         f"Only if {found.host} no longer exists, or became this one, hand it over: echo {owner.to_shell()} > {path}"

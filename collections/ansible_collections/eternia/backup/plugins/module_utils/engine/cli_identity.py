@@ -29,7 +29,7 @@ def check_key(config: Config, args: argparse.Namespace) -> ExitCode:
     """Whether a key opens the newest encrypted backup of every store."""
     found = key_check.run(config, _named(args.identity))
     for one in found:
-        say(f"{'OPENS' if one.problem is None else 'DOES NOT OPEN'}   {one.location}")
+        say(f"{one.verdict.value}   {one.location}")
         if one.problem is not None:
             say(f"  {one.problem}")
     return ExitCode.DONE if all(one.problem is None for one in found) else ExitCode.FAILED
@@ -39,10 +39,14 @@ def _named(name: str) -> Identity:
     if name == _TYPED:
         typed = _asked("Secret key (it is not shown): ")
         return encryption.identity_in(typed.encode("utf-8", "surrogateescape"), "What was typed")
-    return encryption.identity_of(Path(name), _asked)
+    return encryption.identity_of(Path(name), _asked if _can_ask() else None)
+
+
+def _can_ask() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def _asked(prompt: str) -> str:
-    if sys.stdin is None or not sys.stdin.isatty():
+    if not _can_ask():
         raise ConfigError("There is no terminal to ask at. Name the file of the secret key: --identity FILE.")
     return getpass.getpass(prompt)

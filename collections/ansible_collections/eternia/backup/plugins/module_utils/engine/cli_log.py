@@ -15,7 +15,7 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from . import files, log
-from .errors import ConfigError
+from .errors import ConfigError, StoreError
 
 _SOCKET = "/dev/log"
 
@@ -48,6 +48,8 @@ def scheduled(file: Path | None, problems: list[str]) -> Iterator[None]:
         else:
             try:
                 stack.enter_context(_attached(_File(file, problems)))
+            except StoreError as exc:
+                problems.append(f"The log is not written, and no backup depends on that. {exc}")
             except OSError as exc:
                 problems.append(_unwritable(file, exc))
         yield
@@ -88,6 +90,7 @@ class _File(logging.FileHandler):
 
     def _open(self) -> TextIOWrapper:
         # Whoever owns the directory could have a link there to any file of the host.
+        files.require_followable(Path(self.baseFilename), of="backup.report.log_file")
         descriptor = files.make(Path(self.baseFilename), access=os.O_WRONLY | os.O_APPEND, mode=0o644, is_new=False)
         return open(descriptor, "a", encoding=self.encoding)
 

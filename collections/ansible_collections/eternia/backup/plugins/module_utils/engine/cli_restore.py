@@ -50,7 +50,9 @@ def run(config: Config, args: argparse.Namespace) -> ExitCode:
         say("Restore cancelled.")
         return ExitCode.CANCELLED
     with progress_bar(planned.bytes_to_fetch) as progress:
-        outcome = restore.run(config, _as_shown(request, planned), clock=clock, progress=progress)
+        # Whom nobody asked has seen no plan: what is damaged may be passed over.
+        shown = request if args.yes else _as_shown(request, planned)
+        outcome = restore.run(config, shown, clock=clock, progress=progress)
     _say_all(_done(outcome, again=args.again, told=planned.warnings))
     return ExitCode.DONE
 

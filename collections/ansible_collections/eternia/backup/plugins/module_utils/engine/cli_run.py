@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import backup, behind, hold, names, prune, run
+from . import backup, behind, hold, judgement, names, prune, run
 from .cli_output import say, tell
 from .clock import Clock
 from .config import Config
@@ -147,7 +147,7 @@ def _removed(pruned: prune.Outcome | None) -> Iterator[str]:
         yield f"  removed   {counted(len(pruned.removed), 'copy', 'copies') if pruned.removed else 'nothing'}"
         for one in pruned.removed:
             yield f"              {one.location}: {'; '.join(one.decision.reasons)}"
-        locked = [one for one in pruned.verdicts if one.decision.reasons[0].startswith(prune.LOCKED)]
+        locked = [one for one in pruned.verdicts if one.decision.reasons[0].startswith(judgement.LOCKED)]
         if locked:
             # The newest first, which is locked the longest.
             longest = locked[0].decision.reasons[0]

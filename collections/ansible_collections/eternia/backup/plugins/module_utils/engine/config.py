@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigError, quoted
+from .errors import ConfigError, is_line, quoted
 from .names import DATABASE, STATE
 from .reader import Reader, listed
 from .retention import Policy
 from .stores.base import Owner
-from .stores.s3_client import S3Settings
+from .stores.s3_settings import S3Settings
 
 ENVIRONMENTS = ("development", "staging", "production")
 
@@ -38,9 +38,10 @@ _CLOUD_KEYS = (
 )
 _REPORT_KEYS = ("log_file", "metrics_file", "ping_url", "failure_command", "failure_webhook")
 _KEEP_RULES = ("keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly")
-# What S3 allows of a bucket's name, and calls safe in a key; `.` and `..` are for paths.
+# What S3 allows of a bucket's name, and calls safe in a key; `.` and `..` are for paths, and `*` stands for anything in
+# a policy that is made of it.
 _BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
-_PREFIX = r"(?a:(?!\.{1,2}(?:/|$))[\w!.*'()-]+(?:/(?!\.{1,2}(?:/|$))[\w!.*'()-]+)*)"
+_PREFIX = r"(?a:(?!\.{1,2}(?:/|$))[\w!.'()-]+(?:/(?!\.{1,2}(?:/|$))[\w!.'()-]+)*)"
 # A slip of the keyboard is paid for as long as nobody can delete.
 _MOST_LOCK_DAYS = 3650
 _ENDPOINT = r"https?://[^/\s@]+/?"
@@ -109,6 +110,8 @@ def parse(block: Any, *, environment: str, host: str, base_dir: str | None) -> C
         raise ConfigError(f"environment is {quoted(environment)}; it must be one of {listed(ENVIRONMENTS)}.")
     if not host:
         raise ConfigError("host is empty; give the name that tells this host from the others.")
+    if not is_line(host):
+        raise ConfigError(f"host is {quoted(host)}; it must be one line of 255 characters at most.")
     if base_dir is not None and ("\0" in base_dir or not Path(base_dir).is_absolute()):
         raise ConfigError(f"base_dir is {quoted(base_dir)}; it must be an absolute path on the host.")
     reader = Reader("backup", block, _KEYS)
@@ -130,7 +133,8 @@ def parse(block: Any, *, environment: str, host: str, base_dir: str | None) -> C
         cloud=_cloud(reader.block("cloud_backup", _CLOUD_KEYS), environment, base_dir),
         report=_report(reader.block("report", _REPORT_KEYS), base_dir),
     )
-    if reader.has("encryption") and not config.recipients:
+    # Also where nothing stands behind it: whoever took the recipients out has not said that all shall be plain.
+    if reader.mentions("encryption") and not config.recipients:
         raise ConfigError(
             "backup.encryption is given without recipients, so nothing would be encrypted. Give the public keys that "
             "backups are encrypted to, or take the block out."
@@ -171,7 +175,7 @@ def _cloud(reader: Reader, environment: str, base_dir: str | None) -> S3Settings
     reader.choice("provider", ("aws",), "aws")
     settings = S3Settings(
         bucket=reader.text("bucket", "the name of a bucket", _BUCKET, required=enabled) or "",
-        prefix=reader.text("prefix", "words of letters, digits and -_.!*'() between slashes", _PREFIX) or environment,
+        prefix=reader.text("prefix", "words of letters, digits and -_.!'() between slashes", _PREFIX) or environment,
         region=reader.text("region", "a region"),
         endpoint_url=reader.text(
             "endpoint_url", "an address such as https://host:9000, without a path and without a password", _ENDPOINT

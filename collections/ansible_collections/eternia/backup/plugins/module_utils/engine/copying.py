@@ -152,12 +152,7 @@ def link_or_copy(source: Path, target: Path) -> bool:
 
 
 def copy_file(source: Path, target: Path, *, progress: Progress = silent) -> None:
-    """Copy a file to a path that does not exist yet, mode 0600, onto the disk. Raises OSError."""
-    with source.open("rb", buffering=0) as stream:
-        descriptor = files.make(target)
-        try:
-            size = os.fstat(stream.fileno()).st_size
-            copy_bytes(stream.fileno(), descriptor, size, progress=progress)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    """Copy a file, no link, to a path that does not exist yet, mode 0600, onto the disk. Raises OSError."""
+    with files.opened(files.open_plain(source)) as old, files.opened(files.make(target)) as new:
+        copy_bytes(old, new, os.fstat(old).st_size, progress=progress)
+        os.fsync(new)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import digest, snapshot, verify
+from . import digest, files, snapshot, sqlite, verify
 from .errors import EngineError
 from .identity import Identity
 from .manifest import Content
@@ -18,9 +18,6 @@ from .names import DATABASE
 from .source import Source
 from .target import Target
 from .verify import Proof
-
-# Byte 18 of the header says so: https://www.sqlite.org/fileformat2.html#file_format_version_numbers
-_WAL_VERSION = b"\2"
 
 
 @dataclass(frozen=True)
@@ -57,8 +54,8 @@ def _at_rest(target: Target) -> Identity | None:
 
 def _journal_mode(path: Path) -> str:
     """As SQLite says it of a database that nobody has open."""
-    with path.open("rb") as stream:
-        return "wal" if stream.read(19)[18:] == _WAL_VERSION else "delete"
+    with files.opened(files.open_plain(path)) as descriptor:
+        return "wal" if sqlite.is_in_wal_mode(descriptor) else "delete"
 
 
 def facts(target: Target) -> dict[str, Any] | None:

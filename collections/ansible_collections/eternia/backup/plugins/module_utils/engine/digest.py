@@ -63,10 +63,13 @@ def new(algorithm: str) -> Any:
     return blake3().blake3()
 
 
-def of_stream(stream: BinaryIO, algorithm: str) -> tuple[Digest, int]:
-    """Digest and size in bytes of everything that is left in `stream`, in bounded memory."""
+def of_stream(stream: BinaryIO, algorithm: str, most: int) -> tuple[Digest, int]:
+    """Digest and size in bytes of everything that is left in `stream`, in bounded memory.
+
+    Of more than `most` bytes the rest is not read: it is another file than was meant, and may have no end.
+    """
     hasher, size = new(algorithm), 0
-    while chunk := stream.read(_CHUNK):
+    while size <= most and (chunk := stream.read(_CHUNK)):
         hasher.update(chunk)
         size += len(chunk)
     return Digest(algorithm, hasher.hexdigest()), size

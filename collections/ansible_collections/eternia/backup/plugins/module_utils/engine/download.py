@@ -73,7 +73,7 @@ def run(
 def _bring(chosen: Chosen, directory: Path, config: Config, *, outcome: Outcome, watch: Watch) -> None:
     # What is compressed is brought as it was before: nobody needs a tool for it.
     name = replace(required(chosen.candidate.title), encoding=())
-    place = Target(name.kind, directory / str(name))
+    place = Target(name.kind, directory / str(name), is_live=False)
     _describe(outcome, chosen, place)
     with lock.held_target(place.path):
         try:

@@ -237,7 +237,7 @@ class _Attempt:
         self._need_room(chosen)
         live = target_.of(self._config, choice.copy.name.kind)
         with files.emptied(self._place / "host") as directory:
-            target = Target(live.kind, directory / live.path.name)
+            target = Target(live.kind, directory / live.path.name, is_live=False)
             staged = fetch.bring(chosen, target, level=self._config.verify, outcome=steps, progress=copying.silent)
             with steps.step("place"):
                 placing.place(target, staged, kept=_NOTHING_WAS_THERE, keeping=directory, outcome=steps)

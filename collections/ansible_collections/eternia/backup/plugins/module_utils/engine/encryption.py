@@ -207,7 +207,10 @@ def identity_in(raw: bytes, where: str, ask: Ask | None = None) -> Identity:
     raise ConfigError(f"{where} holds no identity. {_WANTED}")
 
 
-_WANTED = "It has to be a secret key of age-keygen (AGE-SECRET-KEY-1…), or one of OpenSSH without a passphrase."
+_WANTED = (
+    "It has to be a secret key of age-keygen (AGE-SECRET-KEY-1…), or one of OpenSSH without a passphrase, alone in its "
+    "file."
+)
 
 
 class _Source:

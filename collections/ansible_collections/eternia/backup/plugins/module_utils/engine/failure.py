@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from . import refusal
 from .errors import ConfigError, DamagedError, EngineError, LockedError, SourceError, StoreError, root
-from .stores.s3_client import S3Error
+from .stores.s3_errors import S3Error
 
 OTHER = "other"
 

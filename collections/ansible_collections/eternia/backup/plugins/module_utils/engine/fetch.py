@@ -101,7 +101,8 @@ class _Arrival:
                 f"{self._where} could not be brought to {self._plain}: {files.reason(exc)}. Nothing was changed; free "
                 "some space or look at the disks, then run again."
             ) from exc
-        return Staged(self._plain, self.title, self._where, self.store.name, content, facts, self.manifest)
+        untouched = staging.untouched(self._plain)
+        return Staged(self._plain, self.title, self._where, self.store.name, content, facts, self.manifest, untouched)
 
     def _brought(self, size: int, nearby: Sequence[Nearby]) -> tuple[Content, dict[str, Any]]:
         """What lies in the staging, proven."""
@@ -190,7 +191,7 @@ def _bring_raw(candidate: Candidate, target: Target, outcome: Outcome) -> Staged
             content = digest.of_whole(path, digest.preferred_algorithm())
     except OSError as exc:
         raise _unreadable(raw, exc) from exc
-    return Staged(path, candidate.title, str(raw), RAW, content, {}, None)
+    return Staged(path, candidate.title, str(raw), RAW, content, {}, None, staging.untouched(path))
 
 
 def raw_bytes(raw: Path) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from . import symlinks
 from .errors import NameTakenError, StoreError
 
 # More than any record, claim, hold or history has.
@@ -62,6 +63,19 @@ def make(
     return descriptor
 
 
+def open_plain(path: Path | str, access: int = os.O_RDONLY, *, within: int | None = None) -> int:
+    """Open a file that lies where somebody else may put what he likes: never through a link, never waiting for a FIFO.
+
+    `within` as in `make`. Raises OSError, also for whatever is no file.
+    """
+    descriptor = os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=within)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, f"it is {kind_of(mode)}, not a file")
+    return descriptor
+
+
 @contextmanager
 def opened(descriptor: int) -> Iterator[int]:
     """An open file, which is closed afterwards."""
@@ -71,14 +85,18 @@ def opened(descriptor: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def make_private_dir(path: Path) -> None:
-    """Make a directory, mode 0700, for whom `make` would. Raises OSError."""
+def make_private_dir(path: Path, *, is_his: bool = True) -> None:
+    """Make a directory, mode 0700, for whom `make` would; one that is not his stays ours. Raises OSError.
+
+    Whoever has the directory above sees of ours whether there is a name in it that he knows, and nothing else.
+    """
     path.mkdir(mode=0o700)
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        _give(descriptor, path.parent.stat())
-    finally:
-        os.close(descriptor)
+    with opened(descriptor):
+        if is_his:
+            _give(descriptor, path.parent.stat())
+        elif os.geteuid() == 0:
+            os.fchmod(descriptor, 0o711)
 
 
 def _give(descriptor: int, his: os.stat_result) -> None:
@@ -90,8 +108,22 @@ def _give(descriptor: int, his: os.stat_result) -> None:
             os.fchown(descriptor, his.st_uid, his.st_gid)
 
 
+def require_followable(path: Path, *, of: str = "storage_path") -> None:
+    """Refuse to go as root where another's link leads to what is not his. `of` is the key that says where it is.
+
+    Raises StoreError.
+    """
+    try:
+        astray = symlinks.astray(path, of)
+    except OSError as exc:
+        raise _unusable(path, exc, of) from exc
+    if astray is not None:
+        raise StoreError(astray)
+
+
 def make_private_dirs(path: Path) -> None:
     """Create a directory and its missing parents, mode 0700. Raises StoreError naming the path and the reason."""
+    require_followable(path)
     try:
         missing = [step for step in (path, *path.parents) if not step.exists()]
         for step in reversed(missing):
@@ -111,6 +143,7 @@ def require_usable(path: Path, *, of: str = "storage_path") -> Path:
 
     `of` is the key that says where it is. Raises StoreError as `make_private_dirs` would.
     """
+    require_followable(path, of=of)
     try:
         nearest = next((step for step in (path, *path.parents) if os.path.lexists(step)), Path(path.anchor))
         _require_directory(nearest)
@@ -136,15 +169,21 @@ def opened_in(directory: Path, name: str) -> Iterator[int]:
     """A file of a directory of ours, as a descriptor to read; neither is a symbolic link. Raises OSError."""
     place = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        if os.fstat(place).st_uid != os.geteuid():
-            raise PermissionError(errno.EPERM, f"{directory} belongs to another user")
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
+        require_ours(place, directory)
+        descriptor = open_plain(name, within=place)
     finally:
         os.close(place)
     try:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def require_ours(descriptor: int, path: Path) -> None:
+    """Raises OSError where what was opened at a path is another user's: that proves nothing."""
+    owner = os.fstat(descriptor).st_uid
+    if owner != os.geteuid():
+        raise PermissionError(errno.EPERM, f"{path} belongs to user {owner}, not to user {os.geteuid()} who runs this")
 
 
 @contextmanager
@@ -173,13 +212,16 @@ def read_small(path: Path) -> bytes:
 
     Never through a link, never waiting for a FIFO, and never more than a file of ours can hold.
     """
-    with opened(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)) as descriptor:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode):
-            raise OSError(errno.EINVAL, f"it is {kind_of(facts.st_mode)}, not a file")
-        if facts.st_size > _MOST_OF_SMALL:
-            raise OSError(errno.EFBIG, f"it has {facts.st_size} bytes, and nothing of ours is that large")
-        return os.pread(descriptor, _MOST_OF_SMALL, 0)
+    with opened(open_plain(path)) as descriptor:
+        return small(descriptor)
+
+
+def small(descriptor: int, *, most: int = _MOST_OF_SMALL) -> bytes:
+    """All of an open file, where it is as small as a file of ours, in bytes. Raises OSError."""
+    size = os.fstat(descriptor).st_size
+    if size > most:
+        raise OSError(errno.EFBIG, f"it has {size} bytes, and nothing of ours is that large")
+    return os.pread(descriptor, size, 0)
 
 
 def write_new(path: Path, data: bytes) -> None:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 
 from . import catalog, clock, names
-from .catalog import DAMAGED
+from .catalog import DAMAGED, VERIFIED
 from .config import Config
 from .errors import ClockError
 from .promises import CREATE_ONLY
@@ -24,9 +24,15 @@ _DRILL_SECONDS = 7 * 86400 * 3 // 2
 _SKEW = timedelta(minutes=5)
 
 
-_S3_LACKS = "The next run sends what is missing; look at why the last one did not."
+_S3_LACKS = "The next run sends what is missing; look at why the last one did not, or at who deleted it there."
+_ADDED = "Find out who removed it, or who put it into s3 with this host's key."
 _LOCAL_LACKS = (
-    "Find out who removed it. Look at the disk; bring one back with `eternia-backup download NAME --to STORAGE_PATH`."
+    f"{_ADDED} Look at the disk; bring back what this host took with `eternia-backup download NAME --to STORAGE_PATH`."
+)
+# A download is plain, and there nothing plain may lie.
+_LOCAL_LACKS_ENCRYPTED = (
+    f"{_ADDED} Look at the disk; bring back what this host took as it lies in s3, encrypted, and its manifest after "
+    "it, with any tool for S3."
 )
 
 
@@ -64,7 +70,7 @@ def _all(config: Config, found: Status, now: datetime) -> Iterator[Trouble]:
     yield from _locks(found)
     yield from _age(config, found)
     yield from _last_run(found)
-    yield from _drill(found, now)
+    yield from _drill(config, found, now)
     yield from _clock(found, now)
 
 
@@ -85,11 +91,36 @@ def _stores(config: Config, found: Status) -> Iterator[Trouble]:
         if backup.status == DAMAGED:
             problems = "; ".join((copy.problem or "it is not whole").rstrip(".") for copy in backup.copies)
             yield Trouble(Level.CRITICAL, f"Every copy of {backup.name} is damaged: {problems}. Look at the stores.")
+    yield from _sizes(config, found)
     for store in found.stores:
         # A run that goes on may be sending it just now.
         if store.missing and not found.running:
             lacks = f"{store.name} lacks {counted(store.missing, 'verified backup')} that the policy wants there."
-            yield Trouble(Level.WARNING, f"{lacks} {_LOCAL_LACKS if store.name == local else _S3_LACKS}")
+            here = _LOCAL_LACKS_ENCRYPTED if config.recipients else _LOCAL_LACKS
+            yield Trouble(Level.WARNING, f"{lacks} {here if store.name == local else _S3_LACKS}")
+
+
+def _sizes(config: Config, found: Status) -> Iterator[Trouble]:
+    """What a listing alone tells of backups that are no more what they were."""
+    ours = [store.name for store in catalog.stores(config)]
+    # Neither what another program left under the same name, nor what has no manifest yet, nor what is gone.
+    copies = {
+        one.name: [
+            copy
+            for copy in one.copies
+            if (copy.verified or copy.damaged) and copy.bytes is not None and copy.store in ours
+        ]
+        for one in found.backups
+        if one.status != DAMAGED
+    }
+    odd = [name for name, its in copies.items() if len({copy.bytes for copy in its}) > 1]
+    if odd:
+        sizes = ", ".join(f"{copy.bytes} bytes in {copy.store}" for copy in copies[odd[0]])
+        yield Trouble(
+            Level.CRITICAL,
+            f"{counted(len(odd), 'backup')} of other sizes in one store than in another, so that one of them was "
+            f"damaged or overwritten: {odd[0]} has {sizes}. Find out which is right: eternia-backup verify.",
+        )
 
 
 def _promises(config: Config, found: Status) -> Iterator[Trouble]:
@@ -108,9 +139,11 @@ def _promises(config: Config, found: Status) -> Iterator[Trouble]:
 
 
 def _locks(found: Status) -> Iterator[Trouble]:
-    if found.locks_ending and not found.running:
-        name, end = min(found.locks_ending.items(), key=lambda one: one[1] or "")
-        what, when = counted(len(found.locks_ending), "backup"), "at a time that is not known" if end is None else end
+    # How long what a run just sends is locked, it notes at its end; the others it may leave to end, should it hang.
+    ending = {name: end for name, end in found.locks_ending.items() if end is not None or not found.running}
+    if ending:
+        name, end = min(ending.items(), key=lambda one: one[1] or "")
+        what, when = counted(len(ending), "backup"), "at a time that is not known" if end is None else end
         yield Trouble(
             Level.WARNING,
             f"The lock of {what} in s3 ends soon, or has ended, and no run renews it: that of {name}, {when}. Look at "
@@ -140,12 +173,17 @@ def _last_run(found: Status) -> Iterator[Trouble]:
         yield Trouble(Level.CRITICAL, f"Last run: {found.last_run}.")
 
 
-def _drill(found: Status, now: datetime) -> Iterator[Trouble]:
+def _drill(config: Config, found: Status, now: datetime) -> Iterator[Trouble]:
     if found.drill is None:
+        oldest = min((one.created_at for one in found.backups if one.status == VERIFIED), default=None)
+        if oldest is not None and (now - names.from_iso(oldest)).total_seconds() > _DRILL_SECONDS:
+            message = "No drill has ever shown that these backups come back. Drill: playbooks/restore_drill.yml."
+            yield Trouble(Level.WARNING, message)
         return
     if not found.drill.succeeded:
-        message = f"In the drill of {found.drill.at} not everything came back. Look at the log, then drill again."
-        yield Trouble(Level.CRITICAL, message)
+        needs = " (what is encrypted needs its key: --identity)" if config.recipients else ""
+        what = f"In the drill of {found.drill.at} not everything came back."
+        yield Trouble(Level.CRITICAL, f"{what} Look at the log, then drill again{needs}.")
     seconds = (now - names.from_iso(found.drill.at)).total_seconds()
     if seconds > _DRILL_SECONDS:
         yield Trouble(Level.WARNING, f"The last drill was {age(seconds)} ago. Find out why there was none since.")

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
 
-from . import files, lock, names
+from . import documents, files, lock, names
 from .errors import DamagedError, LockedError, StoreError, quoted, shortened
 
 _NAME = "drills.json"
@@ -123,9 +123,7 @@ def _cut_off(begun: Path) -> Last:
 
 def _parsed(path: Path) -> tuple[list[Entry], Last | None]:
     try:
-        fields = json.loads(files.read_small(path))
-        if fields["format"] != _FORMAT:
-            raise ValueError(f"its format is {quoted(fields['format'])}")
+        fields = documents.read(path, _FORMAT)
         entries = [_entry(**one) for one in fields["drills"]]
         # A history from before failed drills were remembered holds none but good ones.
         implied = {"at": entries[-1].at, "succeeded": True} if entries else None
@@ -133,7 +131,7 @@ def _parsed(path: Path) -> tuple[list[Entry], Last | None]:
         return entries, None if found is None else _last(**found)
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as exc:
+    except (OSError, *documents.BENT) as exc:
         raise DamagedError(
             f"The history of the drills ({path}) cannot be read ({shortened(exc)}). It is started anew: there is no "
             "trend until the next drill."

@@ -22,8 +22,8 @@ class Identity(NamedTuple):
 
     @classmethod
     def of(cls, path: Path) -> Identity:
-        """Of what lies there now; a symbolic link is followed. Raises OSError."""
-        return cls.from_stat(path.stat())
+        """Of what lies there now, be it a symbolic link. Raises OSError."""
+        return cls.from_stat(path.lstat())
 
     @classmethod
     def from_stat(cls, facts: os.stat_result) -> Identity:

@@ -84,9 +84,17 @@ def read(target: Target) -> Journal | None:
     path = _path(target)
     if path is None:
         return None
+    owner = target.staging.lstat().st_uid
+    if os.geteuid() not in (0, owner):
+        raise TargetError(
+            f"A restore of user {owner}'s into {target.path} was cut off. Run the restore again as user {owner}, whose "
+            "it is, then run again."
+        )
     try:
-        _require_ours(target.staging, path)
-        fields = json.loads(path.read_bytes())
+        with files.opened_in(target.staging, path.name) as descriptor:
+            # Whoever may write to the target's directory could lay one there that names any file of the host.
+            files.require_ours(descriptor, path)
+            fields = json.loads(files.small(descriptor))
         if fields["format"] != _FORMAT or fields["target"] != str(target.real):
             raise ValueError(f"it is of format {quoted(fields['format'])} and about {quoted(fields['target'])}")
         if not (set(fields["beside"]) <= set(COMPANIONS) and set(fields["kept"]) <= {"", *COMPANIONS}):
@@ -112,11 +120,3 @@ def read(target: Target) -> Journal | None:
 def _path(target: Target) -> Path | None:
     paths = (target.staging / name for name in (_TAKING_BACK, _NAME))
     return next(filter(os.path.lexists, paths), None)
-
-
-def _require_ours(*paths: Path) -> None:
-    """Whoever may write to the target's directory could lay a journal there that names any file of the host."""
-    for path in paths:
-        owner = path.lstat().st_uid
-        if owner != os.geteuid():
-            raise PermissionError(f"{path} belongs to user {owner}, not to user {os.geteuid()} who runs this")

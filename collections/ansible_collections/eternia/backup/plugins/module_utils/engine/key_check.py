@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from . import catalog, encoding, verify
 from .config import Config
@@ -14,11 +15,22 @@ from .errors import DamagedError, EngineError, NotFoundError, StoreError
 from .stores.base import Copy, Store
 
 
+class Verdict(Enum):
+    """What became of one; only DOES_NOT says that the key is another."""
+
+    OPENS = "OPENS"
+    DOES_NOT = "DOES NOT OPEN"
+    DAMAGED = "DAMAGED"
+    NOT_ENCRYPTED = "NOT ENCRYPTED"
+    NOT_KNOWN = "NOT KNOWN"
+
+
 @dataclass(frozen=True)
 class Found:
-    """One backup that was tried. `problem` says why it could not be opened, None where it was."""
+    """One backup, or a store of which none could be tried. `problem` says why it was not opened, None where it was."""
 
     location: str
+    verdict: Verdict
     problem: str | None
 
 
@@ -33,13 +45,13 @@ def run(config: Config, identity: Identity) -> list[Found]:
         try:
             copy, plain = _newest(store, config)
         except StoreError as exc:
-            found.append(Found(store.location("").rstrip("/"), str(exc)))
+            found.append(Found(store.location("").rstrip("/"), Verdict.NOT_KNOWN, str(exc)))
             continue
         if plain is not None and config.recipients:
             words = "it is newer, and not encrypted. Take a backup: eternia-backup run."
-            found.append(Found(store.location(plain.name), words))
+            found.append(Found(store.location(plain.name), Verdict.NOT_ENCRYPTED, words))
         if copy is not None:
-            found.append(Found(store.location(copy.name), _problem(store, copy, identity)))
+            found.append(Found(store.location(copy.name), *_tried(store, copy, identity)))
     if not found:
         raise NotFoundError("There is no encrypted backup to try the key on. Take one: eternia-backup run.")
     return found
@@ -53,19 +65,23 @@ def _newest(store: Store, config: Config) -> tuple[Copy | None, Copy | None]:
     return encrypted, copies[0] if copies and not copies[0].name.is_encrypted else None
 
 
-def _problem(store: Store, copy: Copy, identity: Identity) -> str | None:
+def _tried(store: Store, copy: Copy, identity: Identity) -> tuple[Verdict, str | None]:
     try:
         _opened(store, copy, identity)
     except OtherKeyError as exc:
         # A bit that flipped in its head looks like that, too.
         try:
             verify.read_back(store, copy)
+        except DamagedError as found:
+            return Verdict.DAMAGED, str(found)
         except EngineError as found:
-            return str(found)
-        return str(exc)
+            return Verdict.NOT_KNOWN, str(found)
+        return Verdict.DOES_NOT, str(exc)
+    except DamagedError as exc:
+        return Verdict.DAMAGED, str(exc)
     except (EngineError, OSError) as exc:
-        return str(exc)
-    return None
+        return Verdict.NOT_KNOWN, str(exc)
+    return Verdict.OPENS, None
 
 
 def _opened(store: Store, copy: Copy, identity: Identity) -> None:

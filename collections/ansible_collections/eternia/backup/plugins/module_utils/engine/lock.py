@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import LockedError, StoreError
-from .files import make, reason
+from .files import make, reason, require_followable
 
 _NAME = ".lock"
 # A drill may take hours, and backups go on meanwhile.
@@ -68,6 +68,7 @@ def _require_free(path: Path, taken: str) -> None:
 
 @contextmanager
 def _held(path: Path, taken: str) -> Iterator[None]:
+    require_followable(path.parent)
     with _locked(path, None, taken=taken, place="storage_path") as descriptor:
         # Only a help for whoever finds the lock taken: a full disk must not keep anybody from holding it.
         with suppress(OSError):

@@ -9,6 +9,7 @@ is checked field by field when it is read, and nothing in it is ever used as a p
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Mapping
@@ -16,13 +17,17 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from . import names
-from .errors import DamagedError, quoted, shortened
+from .errors import DamagedError, SourceError, is_line, quoted, shortened
 from .names import DATABASE, STATE, BackupName
+from .parts import part_bytes
 from .version import VERSION
 
 FORMAT = 1
-# A manifest of a database of 1 TiB has 4 MiB of part digests.
-MOST_BYTES = 64 << 20
+# One of 10,000 parts, the most that there are, has 1 MiB; the rest is for the names of tables, or of keys of a state.
+# Whoever may write into the store chooses what is read, and several are at once.
+MOST_BYTES = 16 << 20
+# Blocks and lists: empty ones take 25 times their bytes in memory. Ours have a dozen, and what names of tables have.
+_MOST_BRACKETS = 2_000_000
 # `source` holds blocks in a block; what is deeper was not written by this program, and could not be written again.
 _MOST_LEVELS = 8
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -135,6 +140,19 @@ class Manifest:
             self, name=str(name), stored=Stored(self.content.bytes, self.content.digest, None), transfer=None
         )
 
+    def describes_same(self, other: Manifest) -> bool:
+        """Whether the other describes the same backup, too, in all that it says but for how it came into a store.
+
+        A checksum that only one of the two has is no difference: not every host can compute it.
+        """
+        theirs = replace(other, transfer=None)
+        ours = replace(self, transfer=None)
+        if None in (ours.stored.crc64nvme, theirs.stored.crc64nvme):
+            ours, theirs = (replace(one, stored=replace(one.stored, crc64nvme=None)) for one in (ours, theirs))
+        # As text, since a list that was read is a tuple that was made; of any size, since theirs is anybody's.
+        as_text = functools.partial(json.dumps, sort_keys=True)
+        return as_text(ours.fields()) == as_text(theirs.fields())
+
     def with_transfer(self, transfer: Transfer) -> Manifest:
         """The same facts, and how the bytes came into the store."""
         return replace(self, transfer=transfer)
@@ -145,15 +163,27 @@ class Manifest:
         return {key: fields[key] for key in _ORDER if fields[key] is not None}
 
     def to_json(self) -> bytes:
-        """The manifest's file: JSON in ASCII, a newline at the end."""
-        return (json.dumps(self.fields(), indent=2) + "\n").encode("ascii")
+        """The manifest's file: JSON in ASCII, a newline at the end. Raises SourceError where it could not be read."""
+        raw = (json.dumps(self.fields(), indent=2) + "\n").encode("ascii")
+        if _is_too_large(raw):
+            raise SourceError(
+                f"{self.name} would have a manifest of {len(raw)} bytes, and no more than {MOST_BYTES}, or "
+                f"{_MOST_BRACKETS} brackets, are ever read: its source has too many tables, or keys, or too long names "
+                "of them. Back up another source."
+            )
+        return raw
 
 
 def from_json(raw: bytes, *, name: BackupName, where: str) -> Manifest:
     """Read the manifest of the backup `name`, found at `where` (for the message).
 
-    Raises DamagedError where it is no JSON, of a later format, of another backup, or lacks or bends a field.
+    Raises DamagedError where it is too large, no JSON, of a later format, of another backup, or lacks or bends a field.
     """
+    if _is_too_large(raw):
+        raise DamagedError(
+            f"{where} has more than {MOST_BYTES} bytes, or {_MOST_BRACKETS} brackets, which no manifest has. The "
+            "backup beside it counts as damaged: choose another, or remove the manifest to treat it as legacy."
+        )
     try:
         fields = json.loads(raw)
         found_format = fields["format"]
@@ -176,8 +206,15 @@ def from_json(raw: bytes, *, name: BackupName, where: str) -> Manifest:
             "Choose another backup with eternia_backup_info."
         ) from exc
     if not consistent:
-        raise DamagedError(f"{where} describes {quoted(manifest.name)}, not {name}. Choose another backup.")
+        raise DamagedError(
+            f"{where} describes {quoted(manifest.name)}, not {name}: a {manifest.kind} of {manifest.created_at}, "
+            f"encoded by {shortened('.'.join(manifest.stored.encoding), 40) or 'nothing'}. Choose another backup."
+        )
     return manifest
+
+
+def _is_too_large(raw: bytes) -> bool:
+    return len(raw) > MOST_BYTES or raw.count(b"{") + raw.count(b"[") > _MOST_BRACKETS
 
 
 def _from_fields(fields: Mapping[str, Any]) -> Manifest:
@@ -187,9 +224,12 @@ def _from_fields(fields: Mapping[str, Any]) -> Manifest:
     if digests and len(digests) != -(-_size(content["bytes"]) // (_size(parts["bytes"]) or 1)):
         raise ValueError(f"{len(digests)} parts of {parts['bytes']} bytes do not make up the content")
     frames = tuple(_size(frame) for frame in stored.get("frames", ()))
+    if frames and _size(parts["bytes"]) > part_bytes(_size(content["bytes"])):
+        # One at a time is in memory.
+        raise ValueError(f"no part of {content['bytes']} bytes has {parts['bytes']}")
     if frames and (len(frames), sum(frames)) != (len(digests), stored["bytes"]):
         raise ValueError(f"{len(frames)} frames of {sum(frames)} bytes do not make up what is stored")
-    return Manifest(
+    found = Manifest(
         name=_text(fields["name"]),
         kind=_text(fields["kind"]),
         environment=_text(fields["environment"]),
@@ -197,7 +237,7 @@ def _from_fields(fields: Mapping[str, Any]) -> Manifest:
         machine=None if fields.get("machine") is None else _text(fields["machine"]),
         created_at=_text(fields["created_at"]),
         tool_version=_text(fields["tool_version"]),
-        source=_facts(fields["source"]),
+        source=require_facts(fields["source"]),
         content=Content(
             bytes=_size(content["bytes"]),
             digest=_digest(content["digest"]),
@@ -213,6 +253,10 @@ def _from_fields(fields: Mapping[str, Any]) -> Manifest:
         verified=Verified(check=_text(verified["check"]), at=_text(verified["at"]), result=_ok(verified["result"])),
         transfer=None if fields.get("transfer") is None else _transfer(fields["transfer"]),
     )
+    as_stored, as_restored = ((one.bytes, one.digest) for one in (found.stored, found.content))
+    if not found.stored.encoding and as_stored != as_restored:
+        raise ValueError("what is stored as it is has other bytes than the content")
+    return found
 
 
 def _transfer(fields: Mapping[str, Any]) -> Transfer:
@@ -234,12 +278,14 @@ def _digest(fields: Mapping[str, Any]) -> Digest:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"text expected, found {quoted(value)}")
-    # Half of a character cannot be shown or stored. Raises UnicodeEncodeError, a ValueError.
-    value.encode()
+    if not is_line(value):
+        # It goes into logs and messages.
+        raise ValueError(f"a short line of text expected, found {quoted(value)}")
     return value
 
 
-def _facts(value: Any) -> dict[str, Any]:
+def require_facts(value: Any) -> dict[str, Any]:
+    """The facts of a source, where they can be shown and added up. Raises ValueError, TypeError."""
     if not isinstance(value, dict) or _is_deeper(value, _MOST_LEVELS):
         raise ValueError(f"facts of the source expected, found {quoted(value)}")
     for counts in (value.get(key) for key in ("tables", "keys")):

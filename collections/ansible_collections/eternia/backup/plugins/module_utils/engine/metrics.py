@@ -44,6 +44,8 @@ def write(path: Path, page: str) -> None:
     """Put the page into the place of the one before, readable for the exporter. Raises StoreError."""
     # The collector reads what ends with .prom; another command of ours may write at this moment.
     staged = path.with_name(f".{path.name}.{os.getpid()}")
+    # A link in its own place is replaced, and not followed.
+    files.require_followable(path.parent, of="backup.report.metrics_file")
     try:
         descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         try:

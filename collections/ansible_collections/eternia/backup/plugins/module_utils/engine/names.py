@@ -33,10 +33,9 @@ PIN_SUFFIX = ".pin"
 SEEN_SUFFIX = ".seen.json"
 DRILLED_SUFFIX = ".drilled.json"
 
-# What may lie beside a backup, under its name and one of these.
 # What may have been done to the bytes, in the order in which it was.
 ENCODINGS = ((), ("zst",), ("age",), ("zst", "age"))
-
+# What may lie beside a backup, under its name and one of these.
 SIDECAR_SUFFIXES = (MANIFEST_SUFFIX, PIN_SUFFIX, SEEN_SUFFIX, DRILLED_SUFFIX)
 
 

@@ -10,11 +10,11 @@ lock is never shortened, so that what is known of one once, beside the backups, 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from . import catalog, files, lock, log, mounts, names
+from . import catalog, documents, files, lock, log, mounts, names
 from .clock import require_possible
 from .config import Config
 from .errors import ClockError, ConfigError, DamagedError, EngineError, NotFoundError, StoreError
@@ -24,7 +24,7 @@ from .retention import apply_policy
 from .stores.base import Copy
 from .stores.local import LocalStore
 from .stores.s3 import S3Store
-from .stores.s3_client import S3Error
+from .stores.s3_errors import S3Error
 from .units import counted
 
 NAME = "locks.json"
@@ -60,11 +60,16 @@ def _renew(config: Config, local: LocalStore, now: datetime, warn: Callable[[str
                 "not renewed. The next run that takes a backup claims it again; look at who deleted it."
             )
         return
+    remote.require_lock()
     known = read(config)
     found = {copy.name: known[copy.name] for copy in copies if copy.name in known}
     locked = 0
     failures: list[EngineError] = []
-    for copy in _kept(config, copies, _pinned(local), now):
+    here: list[Copy] = []
+    # Where it cannot be read, it is S3 that has to do without.
+    with suppress(StoreError, OSError):
+        here = list(local.copies())
+    for copy in _kept(config, copies, here, now):
         try:
             end = found.get(copy.name) or remote.locked_until(copy.name)
             if end is None or end < now + margin(config):
@@ -72,7 +77,7 @@ def _renew(config: Config, local: LocalStore, now: datetime, warn: Callable[[str
                 end, locked = _confirmed(remote, copy.name, until), locked + 1
         except (S3Error, DamagedError, NotFoundError) as exc:
             failures.append(exc)
-            if isinstance(exc, S3Error) and not exc.code:
+            if isinstance(exc, S3Error) and exc.no_answer:
                 # Nobody answers: the others will fare no better.
                 break
         else:
@@ -86,13 +91,6 @@ def _renew(config: Config, local: LocalStore, now: datetime, warn: Callable[[str
         _write(config, local, found, warn)
 
 
-def _pinned(local: LocalStore) -> set[BackupName]:
-    """Those that have a pin on the disk. Where that cannot be read, it is S3 that has to do without."""
-    with suppress(StoreError, OSError):
-        return {copy.name for copy in local.copies() if copy.pinned}
-    return set()
-
-
 def _manifest(local: LocalStore, name: BackupName) -> Manifest | None:
     with suppress(NotFoundError, DamagedError, StoreError, OSError):
         return local.manifest(name)
@@ -103,7 +101,7 @@ def _confirmed(remote: S3Store, name: BackupName, until: datetime) -> datetime:
     """Until when it is locked, as the store says afterwards: one that answers yes may have done nothing."""
     end = remote.locked_until(name)
     if end is None or end < until:
-        raise S3Error(f"{remote.location(name)} was to be locked, the store said yes, and it is not.", "NotLocked")
+        raise S3Error(f"{remote.location(name)} was to be locked, the store said yes, and it is not.")
     return end
 
 
@@ -114,21 +112,24 @@ def margin(config: Config) -> timedelta:
 
 
 def ending(
-    config: Config, copies: Iterable[Copy], pinned: Collection[BackupName], now: datetime
+    config: Config, copies: Iterable[Copy], here: Iterable[Copy], now: datetime
 ) -> dict[BackupName, datetime | None]:
-    """Of what the policy keeps in S3 that whose lock ends soon, and when: no run renews it. None where no run knows.
+    """What is kept of the `copies` in S3, and whose lock ends soon, with when: no run renews it. None where none knows.
 
-    A run that is late by a quarter of the margin is none.
+    What the disk keeps of those `here` is kept in S3, too. A run that is late by a quarter of the margin is none.
     """
     known, soon = read(config), now + margin(config) / 4
-    kept = (copy.name for copy in _kept(config, [copy for copy in copies if copy.verified], pinned, now))
+    kept = (copy.name for copy in _kept(config, [copy for copy in copies if copy.verified], here, now))
     ends = ((name, known.get(name)) for name in kept)
     return {name: end for name, end in ends if end is None or end < soon}
 
 
 def end_of(copy: Copy, remote: S3Store, known: Mapping[BackupName, datetime], now: datetime) -> datetime | None:
-    """Until when a copy is locked, None where it is not, or not any more. Raises StoreError."""
-    end = known.get(copy.name) or remote.locked_until(copy.name)
+    """Until when something of a copy is locked, None where nothing is, or not any more. Raises StoreError."""
+    end = known.get(copy.name)
+    if end is None or end <= now:
+        # A run may have locked one half for longer, and not the other.
+        end = remote.partly_locked_until(copy.name)
     return end if end is not None and end > now else None
 
 
@@ -139,19 +140,21 @@ def read(config: Config) -> dict[BackupName, datetime]:
     """
     path = config.storage_path / NAME
     try:
-        fields = json.loads(files.read_small(path))
+        fields = documents.read(path, _FORMAT)
         until = fields["until"] if config.cloud is not None and fields["store"] == config.cloud.place else {}
         return {names.required(name): names.from_iso(end) for name, end in until.items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as exc:
+    except (OSError, ConfigError, *documents.BENT) as exc:
         log.info(f"{path} cannot be read, and S3 is asked ({exc})")
         return {}
 
 
-def _kept(config: Config, copies: list[Copy], pinned: Collection[BackupName], now: datetime) -> list[Copy]:
-    judged = apply_policy(copies, config.policy, now)
-    return [one.copy for one in judged if one.keep or one.copy.name in pinned]
+def _kept(config: Config, copies: list[Copy], here: Iterable[Copy], now: datetime) -> list[Copy]:
+    """What the policy keeps, and what the disk keeps of it, whatever else S3 has."""
+    judged_here = apply_policy(here, config.policy, now)
+    kept_here = {one.copy.name for one in judged_here if one.keep and (one.copy.verified or one.copy.pinned)}
+    return [one.copy for one in apply_policy(copies, config.policy, now) if one.keep or one.copy.name in kept_here]
 
 
 def _write(

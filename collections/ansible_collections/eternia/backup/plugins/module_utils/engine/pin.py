@@ -31,9 +31,6 @@ _CHUNK = 1 << 20
 _FLUSH_BYTES = 64 << 20
 # Reads page 1, and with it whatever pins a state.
 _ANY_READ = "SELECT count(*) FROM sqlite_master"
-# Byte 18 of the header says so: https://www.sqlite.org/fileformat2.html#file_format_version_numbers
-_WAL_VERSION = b"\2"
-
 
 # Where SQLite's locks lie in the database file, and the bytes that a reader locks: https://www.sqlite.org/src/file/src/os.h
 _SHARED_FIRST, _SHARED_SIZE = 0x40000000 + 2, 510
@@ -175,7 +172,7 @@ def _begin_at_mark(connection: sqlite3.Connection, index: int) -> wal.Mark | Non
 
 def _is_at_rest(real: Path, database: int) -> bool:
     beside = (os.path.lexists(f"{real}{suffix}") for suffix in sqlite.COMPANIONS)
-    return os.pread(database, 1, 18) == _WAL_VERSION and not any(beside)
+    return sqlite.is_in_wal_mode(database) and not any(beside)
 
 
 def _lock_shared(database: int) -> bool:
@@ -220,6 +217,4 @@ def _stirred(path: Path) -> StirredError:
 
 
 def _opened(descriptors: ExitStack, path: Path, access: int = os.O_RDONLY) -> int:
-    descriptor = os.open(path, access | os.O_CLOEXEC)
-    descriptors.callback(os.close, descriptor)
-    return descriptor
+    return descriptors.enter_context(files.opened(files.open_plain(path, access)))

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -23,13 +24,17 @@ def place(target: Target, staged: Staged, *, kept: Kept, keeping: Path, outcome:
     Raises EngineError; then the target is what it was before.
     """
     try:
-        staging.take(target)
-        dress(target, staged.path)
-        files.fsync_path(staged.path)
+        staging.take(target, staged)
+        companions = swap.staged_companions(target)
+        if companions and staged.store != RAW:
+            raise PermissionError(errno.EPERM, f"somebody put {companions[0].name} beside it")
+        for path in (staged.path, *companions):
+            dress(target, path)
+            files.fsync_path(path)
     except OSError as exc:
         raise TargetError(
-            f"{staged.path} cannot be given the owner and mode of {target.path}: {files.reason(exc)}. Nothing was "
-            "changed; run as root, or as the owner."
+            f"{staged.path} cannot be put into the place of {target.path}: {files.reason(exc)}. Nothing was changed; "
+            "run as root, or as the owner."
         ) from exc
     with ExitStack() as held:
         # What one application opened must be wholly old or wholly new: from here on it opens neither.
@@ -49,7 +54,7 @@ def place(target: Target, staged: Staged, *, kept: Kept, keeping: Path, outcome:
             if isinstance(exc, LockedError):
                 # Who came in may yet write to what was there: then what was kept of it must not be the same file.
                 with suppress(OSError):
-                    safety.detach(kept)
+                    safety.detach(kept, keeping)
             # With both locks still: nobody has written to what was put there.
             message = swap.take_back(target, journal)
             if not swap.is_back(target, journal):

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from . import catalog, files, mounts, names
+from . import catalog, documents, files, mounts, names
 from .config import Config
-from .errors import ConfigError, DamagedError, StoreError
+from .errors import ConfigError, DamagedError, StoreError, printable, shortened
 
 NAME = "store-check.json"
 _FORMAT = 1
@@ -24,7 +24,10 @@ _FORMAT = 1
 KEPT, NOT_KEPT, UNKNOWN = "kept", "not kept", "unknown"
 _VERDICTS = (KEPT, NOT_KEPT, UNKNOWN)
 
-CREATE_ONLY = "create-only"
+# A run tries the first itself, with each claim; the second only who is asked to.
+CREATE_ONLY, CREATE_ONLY_IN_PARTS = "create-only", "create-only in parts"
+# Whether backups rely on it is said by the configuration.
+OBJECT_LOCK = "object lock"
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def look(config: Config, *, now: datetime) -> StoreCheck:
     if remote is None:
         raise ConfigError("backup.cloud_backup.enabled is false: there is no store in S3 to check.")
     findings, left = remote.promises()
-    return StoreCheck(names.iso(now), _store(config), tuple(findings), left)
+    return StoreCheck(names.iso(now), checked(config), tuple(findings), left)
 
 
 def remember(config: Config, found: StoreCheck) -> None:
@@ -97,20 +100,27 @@ def remembered(config: Config) -> StoreCheck | None:
         found = _parsed(path)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as exc:
-        raise DamagedError(f"{path} cannot be read ({exc}). Check again: eternia-backup check-store.") from exc
-    return found if config.cloud is not None and found.store == _store(config) else None
+    except (OSError, *documents.BENT) as exc:
+        why = printable(shortened(exc))
+        raise DamagedError(f"{path} cannot be read ({why}). Check again: eternia-backup check-store.") from exc
+    if config.cloud is None or found.store != checked(config):
+        return None
+    # Whether backups rely on the lock is the configuration's word of today.
+    needs_lock = bool(config.cloud.object_lock_days)
+    findings = (replace(one, needed=needs_lock) if one.promise == OBJECT_LOCK else one for one in found.findings)
+    return replace(found, findings=tuple(findings))
 
 
-def _store(config: Config) -> str:
+def checked(config: Config) -> str:
+    """Which store was checked."""
     return "" if config.cloud is None else config.cloud.place
 
 
 def _parsed(path: Path) -> StoreCheck:
-    fields = json.loads(files.read_small(path))
+    fields = documents.read(path, _FORMAT)
     names.from_iso(fields["at"])
     findings = tuple(
-        Finding(str(one["promise"]), str(one["verdict"]), str(one["meaning"]), one["needed"] is True)
+        Finding(str(one["promise"]), str(one["verdict"]), printable(str(one["meaning"])), one["needed"] is True)
         for one in fields["findings"]
     )
     if any(finding.verdict not in _VERDICTS for finding in findings):

@@ -5,40 +5,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import catalog, hold, lock, log, record, refusal, verify
+from . import catalog, hold, lock, log, record, refusal
 from .config import Config
-from .errors import DamagedError, EngineError, HeldError, NotFoundError, StoreError
-from .names import DATABASE, STATE, BackupName, iso
-from .retention import Decision, Policy, apply_policy, stay_first
-from .stores.base import Copy, Store
-from .stores.s3_client import S3Error
+from .errors import EngineError, HeldError, StoreError
+from .judgement import Judge, Verdict
+from .names import BackupName
+from .retention import Decision
+from .stores.base import Store
+from .stores.s3_errors import S3Error
 
 if TYPE_CHECKING:
     from .noncurrent import Noncurrent
-
-# How the reason begins of what stays although no rule wants it.
-LOCKED = "locked until"
-
-# How long a safety backup stays at least.
-_SAFETY_DAYS = 30
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What becomes of one copy in one store."""
-
-    store: str
-    location: str
-    decision: Decision
 
 
 @dataclass
@@ -80,10 +64,10 @@ def plan(config: Config, *, now: datetime, upcoming: Collection[BackupName] = ()
     catalog.require_storage(config)
     hold.require_none(config.storage_path, now)
     stores = _stores(config)
-    obstacles = _obstacles(stores, config, follows_a_run=bool(upcoming))
-    outcome = _judge(stores, config, now, obstacles, upcoming)
+    judge = Judge(config, now, _obstacles(stores, config, follows_a_run=bool(upcoming)), upcoming)
+    outcome = Outcome(judge.judge(stores), warnings=judge.warnings)
     outcome.removed = [verdict for store in stores for verdict in _going(store, outcome)]
-    _look_behind(stores, outcome, config, now, obstacles, upcoming, planned=True)
+    _look_behind(stores, outcome, judge, planned=True)
     return outcome
 
 
@@ -96,12 +80,14 @@ def run(config: Config, *, now: datetime) -> Outcome:
             held.enter_context(lock.held(config.storage_path))
         hold.require_none(config.storage_path, now)
         stores = _stores(config)
-        obstacles = _obstacles(stores, config)
-        outcome = _judge(stores, config, now, obstacles)
+        judge = Judge(config, now, _obstacles(stores, config))
+        # One list for both: the judge is asked again when old versions go.
+        outcome = Outcome(judge.judge(stores), warnings=judge.warnings)
         try:
             for store in stores:
+                _spare_pinned(store, stores, outcome)
                 _remove(store, outcome, config, now)
-            _look_behind(stores, outcome, config, now, obstacles, (), planned=False)
+            _look_behind(stores, outcome, judge, planned=False)
         except HeldError as exc:
             # To prove the newest takes a while: who holds meanwhile must find what he was told of.
             outcome.warnings.append(f"{exc} Pruning has stopped; removed before it: {len(outcome.removed)}.")
@@ -127,17 +113,6 @@ def _stores(config: Config) -> list[Store]:
     return [*catalog.stores(config), *([] if kept.path.is_symlink() else [kept])]
 
 
-def _policy(store: Store, config: Config) -> Policy:
-    """What stays in a store. A safety backup goes by its age alone: several restores in one night are one incident."""
-    if store.name != catalog.SAFETY:
-        return config.policy
-    days = config.policy.retention_days
-    return Policy(
-        retention_days=_SAFETY_DAYS if days is None else days and max(days, _SAFETY_DAYS),
-        minimum_kept=config.policy.minimum_kept,
-    )
-
-
 def _obstacles(stores: Iterable[Store], config: Config, *, follows_a_run: bool = False) -> dict[str, str]:
     """Why nothing may be removed from a store now, by the store's name. Raises StoreError for another host's prefix.
 
@@ -156,166 +131,44 @@ def _obstacles(stores: Iterable[Store], config: Config, *, follows_a_run: bool =
     return found
 
 
-def _judge(
-    stores: Iterable[Store],
-    config: Config,
-    now: datetime,
-    obstacles: Mapping[str, str],
-    upcoming: Collection[BackupName] = (),
-) -> Outcome:
-    outcome = Outcome()
-    # Every store is listed before the first judgement: a pin counts wherever it lies.
-    listed = [(store, _with(store.copies(), () if store.name == catalog.SAFETY else upcoming)) for store in stores]
-    pinned = {copy.name for _store, copies in listed for copy in copies if copy.pinned}
-    marked = [
-        (store, [replace(copy, pinned=True) if copy.name in pinned else copy for copy in copies])
-        for store, copies in listed
-    ]
-    # Restores happen rarely, and so their safety backups tell nothing of how the clock went.
-    witnesses = [copy for store, copies in marked if store.name != catalog.SAFETY for copy in copies]
-    for store, copies in marked:
-        for decision in _decide(store, copies, config, now, obstacles, upcoming, witnesses, outcome):
-            outcome.verdicts.append(Verdict(store.name, store.location(decision.copy.name), decision))
-    return outcome
-
-
-def _decide(
-    store: Store,
-    copies: list[Copy],
-    config: Config,
-    now: datetime,
-    obstacles: Mapping[str, str],
-    upcoming: Collection[BackupName],
-    witnesses: Collection[Copy],
-    outcome: Outcome,
-) -> list[Decision]:
-    policy = _policy(store, config)
-    decisions = apply_policy(copies, policy, now, witnesses=witnesses)
-    if all(decision.keep for decision in decisions):
-        return decisions
-    obstacle = obstacles.get(store.name)
-    if obstacle is not None:
-        return [Decision(one.copy, True, (f"nothing is removed: {obstacle}",)) for one in decisions]
-    proven = _proven(store, copies, config, now, upcoming, outcome)
-    decisions = apply_policy(proven, policy, now, witnesses=witnesses)
-    held = _locked(store, [one.copy for one in decisions if not one.keep], config, now)
-    return [
-        Decision(one.copy, True, ("the application runs on it",))
-        if _is_live(store, one.copy, config)
-        else Decision(one.copy, True, (f"{LOCKED} {iso(held[one.copy.name])}",))
-        if one.copy.name in held
-        else one
-        for one in decisions
-    ]
-
-
-def _locked(store: Store, going: Iterable[Copy], config: Config, now: datetime) -> dict[BackupName, datetime]:
-    """Until when those are locked that S3 would only hide, were they deleted."""
-    remote = catalog.in_s3(store)
-    if remote is None or config.cloud is None or not config.cloud.object_lock_days:
-        return {}
-    from . import object_lock
-
-    known = object_lock.read(config)
-    ends = ((copy.name, object_lock.end_of(copy, remote, known, now)) for copy in going)
-    return {name: end for name, end in ends if end is not None}
-
-
-def _proven(
-    store: Store, copies: list[Copy], config: Config, now: datetime, upcoming: Collection[BackupName], outcome: Outcome
-) -> list[Copy]:
-    """The copies, those that turn out to be damaged no longer verified.
-
-    Before others go, every byte of the newest is proven, and the manifests of as many more as always stay are read: it
-    is on them that the others may go.
-    """
-    bad: set[BackupName] = set()
-
-    def is_whole(copy: Copy, *, every_byte: bool) -> bool:
-        try:
-            if copy.name not in upcoming:
-                verify.manifest_of(store, copy)
-                if every_byte:
-                    store.prove(copy)
-        except (DamagedError, NotFoundError) as exc:
-            outcome.warnings.append(str(exc))
-            log.warning(str(exc))
-            bad.add(copy.name)
-        return copy.name not in bad
-
-    past = (copy for copy in copies if copy.verified and copy.name.created_at <= now)
-    newest_first = sorted(past, key=lambda copy: copy.name, reverse=True)
-    for kind in (DATABASE, STATE):
-        verified = [copy for copy in newest_first if copy.name.kind == kind]
-        newest = next((at for at, copy in enumerate(verified) if is_whole(copy, every_byte=True)), len(verified))
-        good = 1
-        for copy in islice(stay_first(verified[newest:], lambda copy: copy.drilled), 1, None):
-            if good >= config.policy.minimum_kept:
-                break
-            good += is_whole(copy, every_byte=False)
-    return [replace(copy, has_manifest=False) if copy.name in bad else copy for copy in copies]
-
-
-def _is_live(store: Store, copy: Copy, config: Config) -> bool:
-    """Whether somebody made an application run on a backup where it lies."""
-    sources = (config.database_path, config.state_path)
-    path = Path(store.location(copy.name))
-    return store.name in ("local", catalog.SAFETY) and any(
-        path.exists() and source.exists() and path.samefile(source) for source in sources
-    )
-
-
-def _with(copies: Iterable[Copy], upcoming: Collection[BackupName]) -> list[Copy]:
-    there = list(copies)
-    names = {copy.name for copy in there}
-    return [*there, *(Copy(name, 0, has_manifest=True) for name in upcoming if name not in names)]
-
-
 def _going(store: Store, outcome: Outcome) -> list[Verdict]:
     # The oldest first: what an interruption leaves is still a history without holes.
     return [one for one in reversed(outcome.verdicts) if one.store == store.name and not one.decision.keep]
 
 
-def _look_behind(
-    stores: Iterable[Store],
-    outcome: Outcome,
-    config: Config,
-    now: datetime,
-    obstacles: Mapping[str, str],
-    upcoming: Collection[BackupName],
-    *,
-    planned: bool,
-) -> None:
+def _look_behind(stores: Iterable[Store], outcome: Outcome, judge: Judge, *, planned: bool) -> None:
     """See what a bucket that keeps versions still has of what was removed, and have that go where it is wanted."""
-    store = next(filter(None, map(catalog.in_s3, stores)), None)
-    if store is None or config.cloud is None or store.name in obstacles:
+    store, config = next(filter(None, map(catalog.in_s3, stores)), None), judge.config
+    if store is None or config.cloud is None or store.name in judge.obstacles:
         return
     # With S3 alone, and what it needs to be loaded.
     from . import noncurrent
 
-    def judge(were: list[Copy]) -> set[BackupName]:
-        if not were:
-            return set()
-        verdicts = [verdict for verdict in outcome.verdicts if verdict.store == store.name]
-        there = [verdict.decision.copy for verdict in verdicts]
-        if all(verdict.decision.keep for verdict in verdicts):
-            there = _proven(store, there, config, now, upcoming, outcome)
-        pinned = {verdict.decision.copy.name for verdict in outcome.verdicts if verdict.decision.copy.pinned}
-        witnesses = [one.decision.copy for one in outcome.verdicts if one.store != catalog.SAFETY]
-        gone = [replace(copy, pinned=copy.pinned or copy.name in pinned) for copy in were]
-        decisions = apply_policy([*there, *gone], config.policy, now, witnesses=witnesses)
-        return {one.copy.name for one in decisions if not one.keep} & {copy.name for copy in gone}
-
+    nothing_keeps = partial(judge.judge_removed, store, verdicts=outcome.verdicts)
     pruned = [verdict.decision.copy for verdict in outcome.removed if verdict.store == store.name]
     if not config.cloud.remove_versions:
         outcome.noncurrent = noncurrent.told(store.versions, pruned)
     elif planned:
-        outcome.noncurrent = noncurrent.plan(store.versions, pruned, judge)
+        outcome.noncurrent = noncurrent.plan(store.versions, pruned, nothing_keeps)
     else:
-        go_on = partial(hold.require_none, config.storage_path, now)
-        outcome.noncurrent = noncurrent.run(store.versions, pruned, judge, go_on)
+        go_on = partial(hold.require_none, config.storage_path, judge.now)
+        outcome.noncurrent = noncurrent.run(store.versions, pruned, nothing_keeps, go_on)
     if outcome.noncurrent is not None:
         outcome.warnings += outcome.noncurrent.warnings
+
+
+def _spare_pinned(store: Store, stores: Iterable[Store], outcome: Outcome) -> None:
+    """Have those stay that somebody pinned while others were proven, which takes a while."""
+    if not _going(store, outcome):
+        return
+    pinned = {copy.name for one in stores for copy in one.copies() if copy.pinned}
+    _keep(outcome, [verdict for verdict in _going(store, outcome) if verdict.decision.copy.name in pinned])
+
+
+def _keep(outcome: Outcome, pinned: Sequence[Verdict]) -> None:
+    for verdict in pinned:
+        kept = replace(verdict, decision=Decision(verdict.decision.copy, True, ("pinned",)))
+        outcome.verdicts[outcome.verdicts.index(verdict)] = kept
 
 
 def _remove(store: Store, outcome: Outcome, config: Config, now: datetime) -> None:
@@ -325,10 +178,13 @@ def _remove(store: Store, outcome: Outcome, config: Config, now: datetime) -> No
     for at in range(0, len(names), store.at_once):
         hold.require_none(config.storage_path, now)
         before = len(outcome.removed)
+        batch = names[at : at + store.at_once]
         try:
-            for name in store.remove(names[at : at + store.at_once]):
+            for name in store.remove(batch):
                 outcome.removed.append(going[name])
                 log.info(f"{going[name].location} was removed: {'; '.join(going[name].decision.reasons)}")
+            gone = {verdict.decision.copy.name for verdict in outcome.removed[before:]}
+            _keep(outcome, [going[name] for name in batch if name not in gone])
         except StoreError as exc:
             failed = failed or exc
             # Some are refused and others go: one that has to stay keeps no other. Where none goes, no more will.

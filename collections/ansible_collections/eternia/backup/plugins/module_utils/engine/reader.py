@@ -51,6 +51,10 @@ class Reader:
     def has(self, key: str) -> bool:
         return self._block.get(key) is not None
 
+    def mentions(self, key: str) -> bool:
+        """Whether the key is there, also with nothing behind it."""
+        return key in self._block
+
     def block(self, key: str, known: tuple[str, ...]) -> Reader:
         return Reader(f"{self._where}.{key}", self._take(key), known)
 
@@ -97,6 +101,9 @@ class Reader:
 
     def path(self, key: str, default: str, base_dir: str | None) -> Path:
         value = self._take(key, default)
+        if isinstance(value, str) and "://" in value:
+            # Who slipped a line up may have put an address there, which may hold a token.
+            raise self._secret(key, "a path")
         if not isinstance(value, str) or not value or "\0" in value:
             raise self._wrong(key, value, "a path")
         if Path(value).is_absolute():
@@ -157,6 +164,9 @@ class Reader:
         )
 
     def _wrong(self, key: str, value: Any, allowed: str) -> ConfigError:
+        if isinstance(value, str):
+            # A password may have any character: all before the last @ goes.
+            value = re.sub(r"//\S*@", "//***@", value)
         return ConfigError(f"{self._where}.{key} is {quoted(value)}; it must be {allowed}.")
 
 

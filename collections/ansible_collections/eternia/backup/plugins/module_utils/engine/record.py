@@ -17,14 +17,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from . import documents, files, names
 from . import failure as failure_
-from . import files, names
 from .errors import DamagedError, StoreError, quoted, shortened
 from .failure import Failure
 from .version import VERSION
 
 NAME = "last-run.json"
-_FIRST = b'{\n  "format": 1,\n'
+_FORMAT = 1
+_FIRST = f'{{\n  "format": {_FORMAT},\n'.encode()
 
 RUNNING = "running"
 SUCCEEDED = "succeeded"
@@ -115,10 +116,10 @@ def read(storage_path: Path) -> Record | None:
     """The record of the last run, None where there is none. Raises DamagedError where it cannot be used."""
     path = storage_path / NAME
     try:
-        return _parsed(json.loads(files.read_small(path)))
+        return _parsed(documents.read(path, _FORMAT))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as exc:
+    except (OSError, *documents.BENT) as exc:
         raise DamagedError(
             f"The record of the last run ({path}) cannot be read ({shortened(exc)}). The next run writes a new one."
         ) from exc

@@ -138,6 +138,7 @@ def _begun(config: Config, request: Request, clock: Clock) -> Iterator[tuple[_At
         for one in target_.both(config):
             _settle(one, outcome)
         attempt = _Attempt(config, request, clock, outcome)
+        target_.require_followable(attempt.target)
         target_.make_directory(attempt.target)
         held.enter_context(lock.held_target(attempt.target.real))
         try:
@@ -157,6 +158,7 @@ def _begun(config: Config, request: Request, clock: Clock) -> Iterator[tuple[_At
 
 def _settle(target: Target, outcome: Outcome) -> None:
     if os.path.lexists(target.staging):
+        target_.require_followable(target)
         with lock.held_target(target.real):
             kept = swap.kept_by_pending(target)
             message = swap.settle(target)

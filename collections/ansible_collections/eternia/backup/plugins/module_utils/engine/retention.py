@@ -46,14 +46,14 @@ class Decision(NamedTuple):  # a frozen dataclass takes three times as long to m
 
 
 def apply_policy(
-    copies: Iterable[Copy], policy: Policy, now: datetime, *, witnesses: Iterable[Copy] | None = None
+    copies: Iterable[Copy], policy: Policy, now: datetime, *, witnesses: Iterable[Iterable[Copy]] | None = None
 ) -> list[Decision]:
     """Judge the copies that one store holds, each name once; all of them come back, newest first.
 
     Databases and states are judged apart. Whatever the policy says, these stay: a pinned copy; one from the future,
     which counts for nothing else; `minimum_kept` verified copies, which are the newest one, then the newest of those
     that were drilled, then the newest of the others; everything while fewer verified ones than that exist; and what is
-    older than a `gap` in the verified copies among `witnesses`, by default the copies themselves.
+    older than a `gap` in the verified copies of any of the `witnesses`, by default the copies themselves.
 
     By age a copy stays until it is older than `retention_days` times 24 hours; at exactly that age it still stays.
 
@@ -69,7 +69,9 @@ def apply_policy(
         raise ValueError("now has no time zone; pass one that has, in UTC")
     now = now.astimezone(timezone.utc)
     newest_first = _newest_first(copies)
-    doubt = _gap(newest_first if witnesses is None else _newest_first(witnesses), policy, now)
+    histories = [newest_first] if witnesses is None else map(_newest_first, witnesses)
+    gaps = filter(None, (_gap(history, policy, now) for history in histories))
+    doubt = max(gaps, key=lambda gap: gap.start, default=None)
     kinds = [copy.name.kind for copy in newest_first]
     judged = {
         kind: _judge([copy for copy, its in zip(newest_first, kinds) if its == kind], policy, now, doubt)

@@ -56,7 +56,7 @@ def run(config: Config, *, clock: Clock, warnings: Iterable[str] = ()) -> Outcom
     outcome, pings = Outcome(warnings=list(warnings)), False
     try:
         # Whoever has to wait his turn does not ping: the run that goes on does, and a hold is no failure.
-        _require_turn(config, clock)
+        _require_turn(config, clock, outcome)
         pings = True
         outcome.warn(report.started(config))
         outcome.taken = backup.run(config, clock=clock)
@@ -99,8 +99,16 @@ def drill_all(
     return outcome
 
 
-def _require_turn(config: Config, clock: Clock) -> None:
-    hold.require_none(config.storage_path, clock.now())
+def _require_turn(config: Config, clock: Clock, outcome: Outcome) -> None:
+    try:
+        hold.require_none(config.storage_path, clock.now())
+    except HeldError:
+        # A hold keeps runs away, and no lock in S3 from ending.
+        if config.cloud is not None and config.cloud.object_lock_days:
+            from . import catalog, object_lock
+
+            object_lock.renew(config, catalog.local(config), now=clock.now(), warn=lambda words: outcome.warn([words]))
+        raise
     lock.require_free(config.storage_path)
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def fold(target: Target, level: str, judged: Judged | None) -> dict[str, Any] | 
         found = _checked(target.real, level)
         if any(target.beside(suffix).exists() for suffix in target.suffixes[1:]):
             # As every application does that closes its last connection.
-            with closing(sqlite3.connect(target.real, isolation_level=None)) as connection:
+            with _writable(target.real) as connection:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return None if _has_log(target) else found
     except (SourceError, DamagedError, sqlite3.Error, OSError) as exc:
@@ -99,14 +100,29 @@ def _roll_back(target: Target, level: str) -> None:
 
 
 def _read_once(path: Path) -> None:
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+    with _writable(path) as connection:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+
+
+@contextmanager
+def _writable(path: Path) -> Iterator[sqlite3.Connection]:
+    """Opened as applications do. Raises DamagedError where SQLite would go on to another file, and remove it."""
+    journal = Path(f"{path}-journal")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        # Nothing was read yet; but that is the file, and the journal beside it, where somebody put a link.
+        (opened,) = (row[2] for row in connection.execute("PRAGMA database_list"))
+        if opened != str(path):
+            raise DamagedError(f"{path} became a symbolic link to {opened} while it was looked at.")
+        with suppress(FileNotFoundError), files.opened(files.open_plain(journal)) as descriptor:
+            if sqlite.names_another(descriptor):
+                raise DamagedError(f"{journal} is of a transaction over several databases, and names another file.")
+        yield connection
 
 
 def _is_hot(journal: Path) -> bool:
     """Whether SQLite would take back what is in it: one that is done with is removed, emptied, or begins with zero."""
-    with suppress(FileNotFoundError), journal.open("rb") as stream:
-        return stream.read(1) not in (b"", b"\0")
+    with suppress(FileNotFoundError), files.opened(files.open_plain(journal)) as descriptor:
+        return os.pread(descriptor, 1, 0) not in (b"", b"\0")
     return False
 
 
@@ -160,8 +176,8 @@ def prepare(
                 return _prepare_sound(
                     target, facts, config, judged=judged, store=store, name=name, staging=staging, clock=clock
                 )
-            except DamagedError as exc:
-                # It can be read, but not as what it was a moment ago: the disk. The bytes are kept as they are.
+            except (DamagedError, SourceError) as exc:
+                # It can be read, but not as what it was a moment ago: the disk; or it has more than a manifest can say.
                 log.warning(str(exc), log.RECOVERY)
                 (staging / str(name)).unlink(missing_ok=True)
         return _prepare_raw(target, store.path / f"{name}{RAW_SUFFIX}", staging / f"{name}{RAW_SUFFIX}")
@@ -190,11 +206,10 @@ def publish(kept: Kept, staging: Path) -> None:
         ) from exc
 
 
-def detach(kept: Kept) -> None:
+def detach(kept: Kept, staging: Path) -> None:
     """Make what was kept by a link a file of its own. Raises OSError."""
     for path in kept.files.values() if kept.linked else ():
-        own = path.with_name(f"{path.name}.own")
-        own.unlink(missing_ok=True)
+        own = staging / f"{path.name}.own"
         copying.copy_file(path, own)
         os.replace(own, path)
 

@@ -21,7 +21,7 @@ from .safety import RAW_SUFFIX
 from .stores.base import Copy, Store
 from .stores.local import LocalStore, SingleFile
 from .stores.s3 import S3Store
-from .stores.s3_client import S3Settings
+from .stores.s3_settings import S3Settings
 
 LATEST = "latest"
 

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from . import digest, log, machine, verify
 from .config import Config
 from .errors import DamagedError, NotFoundError, StoreError
-from .manifest import Manifest, Transfer
+from .manifest import Digest, Manifest, Transfer
 from .names import BackupName
 from .retention import Policy, apply_policy
 from .stores.base import Copy, Store
 from .stores.local import LocalStore
+from .units import counted
 
 if TYPE_CHECKING:
     from .stores.s3 import S3Store
@@ -75,14 +76,22 @@ def run(
             f"{remote.location('')} does not keep create-only: it overwrites what it was asked not to. "
             "Whoever has this host's key can destroy the backups there; use a store that keeps its word."
         )
-    there = list(remote.copies())
-    wanted = lacking(config.policy, fit_for_s3(config, local.copies(), warn), there, now)
+    there, here = list(remote.copies()), fit_for_s3(config, local.copies(), warn)
+    wanted = lacking(config.policy, here, there, now)
     if wanted:
         _require_no_clone(config, local, remote, there, now=now, previous=previous)
+    if fresh is not None and fresh not in {copy.name for copy in wanted}:
+        # Whether what has its name there is that backup, a look inside tells.
+        wanted = [*(copy for copy in here if copy.verified and copy.name == fresh), *wanted]
     for copy, manifest in _fit(local, wanted, fresh, warn):
-        base = max((one.name for one in there if one.verified and _is_like(one.name, copy.name)), default=None)
+        base, base_digest = _base(local, here, there, copy.name)
         lock_until = None if config.cloud is None else config.cloud.lock_until(now)
-        transfer = remote.put(local.path / manifest.name, manifest, base=base, lock_until=lock_until)
+        transfer = remote.put(
+            local.path / manifest.name, manifest, base=base, base_digest=base_digest, lock_until=lock_until
+        )
+        if any(one.name == copy.name and one.verified for one in there):
+            # It was that backup, and nothing had to be sent.
+            continue
         there.append(replace(copy, pinned=False, drilled=False))
         log.info(
             f"{remote.location(copy.name)} holds it too: {transfer.bytes_sent} bytes sent, {transfer.bytes_copied} "
@@ -92,6 +101,22 @@ def run(
     left = remote.give_up_open()
     if left:
         log.info(f"{remote.location('')}: {left} uploads were given up that runs left open which were cut off")
+
+
+def _base(
+    local: LocalStore, here: Iterable[Copy], there: Iterable[Copy], name: BackupName
+) -> tuple[BackupName, Digest] | tuple[None, None]:
+    """The newest backup there that has parts in common with another, and what it is, as the disk knows it.
+
+    What the disk does not have may be anybody's: S3 would copy from it whatever has the same checksum.
+    """
+    known = {copy.name for copy in here if copy.verified}
+    common = (one.name for one in there if one.verified and one.name in known and _is_like(one.name, name))
+    newest = max(common, default=None)
+    if newest is not None:
+        with suppress(DamagedError, NotFoundError):
+            return newest, local.manifest(newest).stored.digest
+    return None, None
 
 
 def _require_no_clone(
@@ -146,8 +171,8 @@ def fit_for_s3(config: Config, copies: Iterable[Copy], warn: Warn | None = None)
     plain = [copy for copy in found if copy.verified and not copy.name.is_encrypted]
     if plain and warn is not None:
         warn(
-            f"{len(plain)} backups on the disk are from before encryption was switched on. They are not sent to S3, "
-            "and retention lets go of them as of the others."
+            f"{counted(len(plain), 'backup')} on the disk not encrypted, of before that was switched on. What of them "
+            "is in S3 stays there as it is, and no more of them is sent; retention lets go of them as of the others."
         )
     return [copy for copy in found if copy not in plain]
 
@@ -178,13 +203,18 @@ def lacking(
 def _fit(
     local: LocalStore, copies: list[Copy], fresh: BackupName | None, warn: Warn
 ) -> Iterator[tuple[Copy, Manifest]]:
-    """Those that are still whole; one that has rotted on the disk must not keep the others from being sent."""
+    """Those that are still whole; one that has rotted on the disk must not keep the others from being sent.
+
+    Raises StoreError where it is the `fresh` one: a run that did not send it has failed.
+    """
     for copy in copies:
         try:
             if copy.name != fresh:
                 verify.in_store(local, copy, "full")
             yield copy, _for_s3(local, local.manifest(copy.name))
         except DamagedError as exc:
+            if copy.name == fresh:
+                raise StoreError(str(exc)) from exc
             warn(f"{exc} It is not sent to S3.")
 
 

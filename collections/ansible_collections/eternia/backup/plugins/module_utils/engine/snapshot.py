@@ -235,7 +235,7 @@ def _stable_state(path: Path, sleep: Callable[[float], None]) -> tuple[bytes, di
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return verify.read_state(path)
     except OSError as exc:
         raise SourceError(
             rights.lacking(path, STATE) or f"{path} cannot be read: {files.reason(exc)}. Run as its owner."

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import catalog, files, rights
+from . import catalog, files, rights, symlinks
 from .catalog import Backup
 from .config import Config
 from .errors import DamagedError, SourceError, StoreError
@@ -101,6 +101,9 @@ def examine(source: Source) -> int:
     """Look at the file without waiting for anything; returns its size in bytes. Raises SourceError."""
     path = source.path
     try:
+        astray = symlinks.astray(path, f"{source.kind}_path")
+        if astray is not None:
+            raise SourceError(astray)
         if path.is_symlink() and not path.exists():
             nothing = f"{path} is a symbolic link to nothing ({os.readlink(path)}). Correct the link."
             raise SourceError(rights.lacking(path, source.kind) or nothing)
@@ -125,8 +128,8 @@ def examine(source: Source) -> int:
 
 def _require_sqlite(path: Path, size: int) -> None:
     try:
-        with path.open("rb", buffering=0) as stream:
-            header = stream.read(_HEADER_BYTES)
+        with files.opened(files.open_plain(os.path.realpath(path))) as descriptor:
+            header = os.pread(descriptor, _HEADER_BYTES, 0)
     except OSError as exc:
         raise SourceError(
             rights.lacking(path, DATABASE)

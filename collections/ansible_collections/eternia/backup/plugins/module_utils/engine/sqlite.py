@@ -26,15 +26,26 @@ BUSY_SECONDS = 10.0
 # What SQLite replays into a database that lies beside it, and its index: https://www.sqlite.org/tempfiles.html
 COMPANIONS = ("-wal", "-shm", "-journal")
 
+# This byte of the header says so: https://www.sqlite.org/fileformat2.html#file_format_version_numbers
+_VERSION_AT, _WAL_VERSION = 18, b"\2"
+
+# With this a rollback journal begins; one that names another file ends with it too.
+_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
+
 # For a file that nobody writes to: keeps SQLite from making `-wal` and `-shm` beside it.
 IMMUTABLE = "immutable=1"
+
+
+def is_in_wal_mode(database: int) -> bool:
+    """Whether whoever opens the database, here an open descriptor, will write to `-wal`. Raises OSError."""
+    return os.pread(database, 1, _VERSION_AT) == _WAL_VERSION
 
 
 def connect(path: Path, *options: str) -> sqlite3.Connection:
     """Open read-only, in autocommit, usable from one thread after the other. `options` are of SQLite's URI."""
     query = "&".join(("mode=ro", *options))
     return sqlite3.connect(
-        f"file:{quote(str(path))}?{query}",
+        f"file:{quote(os.fsencode(path))}?{query}",
         uri=True,
         isolation_level=None,
         timeout=BUSY_SECONDS,
@@ -49,7 +60,9 @@ def finished(path: Path) -> Iterator[sqlite3.Connection]:
         with closing(connect(path, IMMUTABLE)) as connection:
             yield connection
     except (sqlite3.Error, UnicodeError) as exc:
-        raise DamagedError(f"{path} is damaged: SQLite says {exc}.") from exc
+        raise DamagedError(
+            f"{path} is damaged: SQLite says {exc}. Run again; if it stays, look at the disk, or choose another backup."
+        ) from exc
 
 
 @contextmanager
@@ -89,6 +102,15 @@ def cloned(path: Path, clone: Path, *options: str) -> Iterator[sqlite3.Connectio
             f"{clone}, a clone of {path}, cannot be read: SQLite says {exc}. Nothing was stored; free some space in "
             "the storage path or correct the rights there, then run again."
         ) from exc
+
+
+def names_another(journal: int) -> bool:
+    """Whether an open rollback journal ends with the name of another file, as of a transaction over several databases.
+
+    Whoever rolls it back has SQLite look into that file, and remove it: https://www.sqlite.org/fileformat2.html
+    """
+    end = os.fstat(journal).st_size
+    return os.pread(journal, len(_JOURNAL_MAGIC), max(0, end - len(_JOURNAL_MAGIC))) == _JOURNAL_MAGIC
 
 
 def begin_to_write(path: Path) -> None:
@@ -174,7 +196,9 @@ def _meaning(path: Path, exc: Exception) -> EngineError:
         return DamagedError(
             f"{path} is damaged: SQLite says {text}. Nothing was backed up; restore the newest verified backup."
         )
-    return SourceError(f"{path} cannot be read: SQLite says {text}. Nothing was backed up.")
+    return SourceError(
+        f"{path} cannot be read: SQLite says {text}. Nothing was backed up; look at the disk, then run again."
+    )
 
 
 def _is_damage(exc: Exception) -> bool:

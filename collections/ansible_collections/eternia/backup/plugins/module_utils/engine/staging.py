@@ -21,23 +21,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import files, names
+from . import documents, files, names
 from .errors import DamagedError, TargetError
 from .identity import Identity
-from .manifest import Content, Digest, Manifest, Parts, from_json
+from .manifest import MOST_BYTES, Content, Digest, Manifest, Parts, from_json, require_facts
 from .target import Target
 
-_RECORD = "staged.json"
+RECORD = "staged.json"
 # Marks a fetch that is not done, and how long it may take somebody to go on with it.
 _ARRIVING = "arriving"
 _AWAITED_SECONDS = 24 * 3600
+# A manifest, in quotes, and the facts.
+_MOST_OF_RECORD = 4 * MOST_BYTES
 
 
 @dataclass(frozen=True)
 class Staged:
     """A proven file beside the target. `title` is what it was asked for by name, `location` where it came from.
 
-    `manifest` is None for a legacy backup; `facts` were read from the file itself.
+    `manifest` is None for a legacy backup; `facts` were read from the file itself. As long as it is `untouched`, it is
+    what was proven.
     """
 
     path: Path
@@ -47,13 +50,14 @@ class Staged:
     content: Content
     facts: Mapping[str, Any]
     manifest: Manifest | None
+    untouched: list[int]
 
 
 def prepare(target: Target) -> None:
-    """An empty staging directory beside the target, mode 0700. Only for the holder of the target's lock."""
+    """An empty staging directory beside the target, for one user. Only for the holder of the target's lock."""
     try:
         discard(target)
-        files.make_private_dir(target.staging)
+        _make(target)
     except OSError as exc:
         raise TargetError(
             f"{target.staging} cannot be prepared: {files.reason(exc)}. Correct the rights on {target.staging.parent}."
@@ -110,15 +114,21 @@ def _begun(target: Target, opened: ExitStack, names: Collection[str]) -> int:
                 os.unlink(name, dir_fd=place)
             return place
     discard(target)
-    files.make_private_dir(target.staging)
+    _make(target)
     return opened.enter_context(files.opened(_directory(target)))
+
+
+def _make(target: Target) -> None:
+    # What is going to be live stays ours, so that nobody else changes what was proven.
+    files.make_private_dir(target.staging, is_his=not target.is_live)
 
 
 def _directory(target: Target) -> int:
     """Raises OSError where somebody else could have put there what he likes: that proves nothing."""
     descriptor = os.open(target.staging, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     facts = os.fstat(descriptor)
-    if facts.st_uid in _owners(target.staging.parent.stat()) and facts.st_mode & 0o077 == 0:
+    owners = {os.geteuid()} if target.is_live else _owners(target.staging.parent.stat())
+    if facts.st_uid in owners and facts.st_mode & 0o066 == 0:
         return descriptor
     os.close(descriptor)
     raise PermissionError(errno.EPERM, f"{target.staging} belongs to another user")
@@ -127,9 +137,9 @@ def _directory(target: Target) -> int:
 def _file(place: int, name: str) -> int:
     """One that was left, where it is nobody else's and has no other name; otherwise a new one."""
     with suppress(OSError):
-        descriptor = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place)
+        descriptor = files.open_plain(name, os.O_RDWR, within=place)
         facts = os.fstat(descriptor)
-        if stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1 and facts.st_uid in _owners(os.fstat(place)):
+        if facts.st_nlink == 1 and facts.st_uid in _owners(os.fstat(place)):
             return descriptor
         os.close(descriptor)
     with suppress(FileNotFoundError):
@@ -147,17 +157,20 @@ def is_awaited(target: Target) -> bool:
     with suppress(OSError):
         marked = (target.staging / _ARRIVING).lstat().st_mtime
         newest = max(path.lstat().st_mtime for path in target.staging.iterdir())
-        return not (target.staging / _RECORD).exists() and abs(time.time() - max(marked, newest)) < _AWAITED_SECONDS
+        return not (target.staging / RECORD).exists() and abs(time.time() - max(marked, newest)) < _AWAITED_SECONDS
     return False
 
 
-def take(target: Target) -> None:
-    """Let nobody else change what is staged from here on. Raises OSError.
+def take(target: Target, staged: Staged) -> None:
+    """Let nobody else change what is staged from here on. Raises OSError where it is not what was proven.
 
-    Until then what root stages beside somebody's data is his, who may have to remove it.
+    A live target's staging is ours alone already, but somebody else's is the directory that it lies in.
     """
     if os.geteuid() == 0:
         os.chown(target.staging, 0, 0, follow_symlinks=False)
+    with files.opened_in(target.staging, staged.path.name):
+        if untouched(staged.path) != staged.untouched:
+            raise PermissionError(errno.EPERM, "somebody put another file in the place of what was proven")
 
 
 def discard(target: Target) -> None:
@@ -165,8 +178,11 @@ def discard(target: Target) -> None:
     if not os.path.lexists(target.staging):
         return
     # Of a FIFO, rmtree would wait for somebody to write to it.
-    if not stat.S_ISDIR(target.staging.lstat().st_mode):
+    facts = target.staging.lstat()
+    if not stat.S_ISDIR(facts.st_mode):
         raise NotADirectoryError(f"{target.staging} is not a directory; remove it")
+    if os.geteuid() not in (0, facts.st_uid):
+        raise PermissionError(f"a restore of user {facts.st_uid} left it; go on as that user, or have it removed")
     shutil.rmtree(target.staging)
 
 
@@ -181,23 +197,24 @@ def record(target: Target, staged: Staged) -> None:
         "facts": staged.facts,
         "manifest": None if staged.manifest is None else staged.manifest.to_json().decode(),
         "file": staged.path.name,
-        "untouched": _untouched(staged.path),
+        "untouched": staged.untouched,
         "origin": _origin(staged.location),
     }
     try:
-        (target.staging / _RECORD).unlink(missing_ok=True)
-        files.write_new(target.staging / _RECORD, json.dumps(fields).encode())
+        (target.staging / RECORD).unlink(missing_ok=True)
+        files.write_new(target.staging / RECORD, json.dumps(fields).encode())
         files.fsync_path(target.staging)
     except OSError as exc:
-        raise TargetError(f"{target.staging / _RECORD} could not be written: {files.reason(exc)}.") from exc
+        raise TargetError(f"{target.staging / RECORD} could not be written: {files.reason(exc)}.") from exc
 
 
 def find(target: Target, location: str) -> Staged | None:
     """What an earlier run staged from this very place, if nobody touched either since; else None."""
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, DamagedError):
-        fields = json.loads((target.staging / _RECORD).read_bytes())
+    with suppress(OSError, DamagedError, *documents.BENT):
+        with files.opened_in(target.staging, RECORD) as descriptor:
+            fields = json.loads(files.small(descriptor, most=_MOST_OF_RECORD))
         path = target.staging / Path(fields["file"]).name
-        if fields["location"] != location or fields["untouched"] != _untouched(path) or path.is_symlink():
+        if fields["location"] != location or fields["untouched"] != untouched(path) or path.is_symlink():
             return None
         if fields["origin"] != _origin(location):
             return None
@@ -205,18 +222,21 @@ def find(target: Target, location: str) -> Staged | None:
         raw, name = fields["manifest"], names.parse(title)
         manifest = None
         if raw is not None and name is not None:
-            manifest = from_json(raw.encode(), name=name, where=str(target.staging / _RECORD))
-        content = Content(int(fields["bytes"]), Digest(*fields["digest"]), Parts(0, ()))
-        return Staged(path, title, fields["location"], fields["store"], content, fields["facts"], manifest)
+            manifest = from_json(raw.encode(), name=name, where=str(target.staging / RECORD))
+        size, facts, store = fields["bytes"], require_facts(fields["facts"]), fields["store"]
+        if not (isinstance(size, int) and size >= 0 and isinstance(store, str)):
+            return None
+        content = Content(size, Digest(*fields["digest"]), Parts(0, ()))
+        return Staged(path, title, fields["location"], store, content, facts, manifest, fields["untouched"])
     return None
 
 
 def _origin(location: str) -> list[int] | None:
-    """The file that it was fetched from, as `_untouched`; None for an object in S3, which is never overwritten."""
-    return _untouched(Path(location)) if os.path.isabs(location) else None
+    """The file that it was fetched from, as `untouched`; None for an object in S3, which is never overwritten."""
+    return untouched(Path(location)) if os.path.isabs(location) else None
 
 
-def _untouched(path: Path) -> list[int]:
+def untouched(path: Path) -> list[int]:
     """What changes whenever somebody writes to a file, or puts another in its place; its times can be set."""
     facts = path.lstat()
     return [*Identity.from_stat(facts), facts.st_ctime_ns]

@@ -213,8 +213,7 @@ def _locks_ending(config: Config, listed: Mapping[str, list[Copy]], now: datetim
         return {}
     from . import object_lock
 
-    pinned = {copy.name for copies in listed.values() for copy in copies if copy.pinned}
-    ends = object_lock.ending(config, listed[S3], pinned, now)
+    ends = object_lock.ending(config, listed[S3], listed.get(catalog.local(config).name, ()), now)
     return {str(name): None if end is None else names.iso(end) for name, end in ends.items()}
 
 

@@ -24,7 +24,7 @@ from .errors import TargetError
 from .identity import Identity
 from .journal import Journal
 from .names import MANIFEST_SUFFIX
-from .target import Target, dress
+from .target import Target, dress, require_followable
 
 # What was there, by a second name, and what was put away with it.
 _OLD = "old"
@@ -71,7 +71,8 @@ def begin(target: Target, staged: Path, *, backup: str, kept: Kept) -> Journal:
 
 
 def require_unchanged(target: Target, journal: Journal) -> None:
-    """Raises TargetError where somebody wrote to the target, or replaced it, after it was kept."""
+    """Raises TargetError where somebody wrote to the target, or replaced it or what leads to it, after it was kept."""
+    require_followable(target)
     if journal.old != (Identity.of(target.real) if target.real.exists() else None):
         raise TargetError(
             f"{target.path} was written to while the restore went on. Nothing was changed. Stop the application, then "
@@ -98,6 +99,11 @@ def commit(target: Target, staged: Path, journal: Journal) -> None:
         os.replace(staged, target.real)
     _bring_companions(target)
     files.fsync_path(target.real.parent)
+
+
+def staged_companions(target: Target) -> list[Path]:
+    """What lies in staging to come with the new file. Only a safety copy that is put back as it was has such."""
+    return [path for _suffix, path in _companions(target) if os.path.lexists(path)]
 
 
 def _companions(target: Target) -> Iterator[tuple[str, Path]]:
@@ -160,12 +166,22 @@ def settle(target: Target) -> str | None:
 
 
 def tidy(target: Target) -> str | None:
-    """Settle and clear what an earlier restore left beside a target; what `settle` says.
+    """Settle and clear what an earlier restore left beside a target; what `settle` says, or why it is left there.
 
     Raises LockedError, StoreError, TargetError.
     """
-    if not os.path.lexists(target.staging) or (staging.is_awaited(target) and not journals.exists(target)):
+    if not os.path.lexists(target.staging):
         return None
+    require_followable(target)
+    if not journals.exists(target):
+        if staging.is_awaited(target):
+            return None
+        owner = target.staging.lstat().st_uid
+        if os.geteuid() not in (0, owner):
+            # It changed nothing yet, and keeps no backup from being taken.
+            return (
+                f"{target.staging} was left by a restore of user {owner}'s. Finish it as that user, or have it removed."
+            )
     with lock.held_target(target.real):
         message = settle(target)
         _clear(target, finish=False)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from . import files, mounts
+from . import files, mounts, symlinks
 from .config import Config
 from .errors import TargetError
 from .names import DATABASE, STATE, Kind
@@ -22,10 +22,11 @@ from .sqlite import COMPANIONS
 
 @dataclass(frozen=True)
 class Target:
-    """Where the application's state lives: the path as it is configured."""
+    """Where the application's state lives: the path as it is configured. A drill has one that is not live."""
 
     kind: Kind
     path: Path
+    is_live: bool = True
 
     @cached_property
     def real(self) -> Path:
@@ -67,6 +68,7 @@ def both(config: Config) -> tuple[Target, Target]:
 
 def require_replaceable(target: Target) -> None:
     """Find out, without writing, whether a rename could bring another file there. Raises TargetError."""
+    require_followable(target)
     for suffix, facts in target.present().items():
         if not stat.S_ISREG(facts.st_mode):
             raise TargetError(
@@ -79,6 +81,15 @@ def require_replaceable(target: Target) -> None:
             "Mount its directory instead, or restore where it is mounted from."
         )
     files.require_usable(target.real.parent, of=f"{target.kind}_path")
+
+
+def require_followable(target: Target) -> None:
+    """Raises TargetError where a link leads to what is not its owner's, or elsewhere than it did."""
+    astray = symlinks.astray(target.path, f"{target.kind}_path")
+    if astray is None and os.path.realpath(target.path) != str(target.real):
+        astray = f"{target.path} led to {target.real} when the restore began, and leads elsewhere now. Run again."
+    if astray is not None:
+        raise TargetError(astray)
 
 
 def make_directory(target: Target) -> None:

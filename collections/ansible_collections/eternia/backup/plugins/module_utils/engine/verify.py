@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from .steps import timed
 from .stores.base import Copy, Store
 
 T = TypeVar("T")
+
+# In bytes; parsed it takes several times as much memory.
+_MOST_OF_STATE = 1 << 30
 
 _CHECKS = {"quick": "PRAGMA quick_check", "full": "PRAGMA integrity_check"}
 
@@ -106,7 +110,7 @@ def check(path: Path, kind: Kind, level: str) -> None:
         with sqlite.finished(path) as connection:
             check_open(connection, path, level)
     else:
-        parse_state(path.read_bytes(), path)
+        parse_state(read_state(path), path)
 
 
 def facts(path: Path, kind: Kind) -> dict[str, Any]:
@@ -114,7 +118,7 @@ def facts(path: Path, kind: Kind) -> dict[str, Any]:
     if kind == DATABASE:
         with sqlite.finished(path) as connection:
             return sqlite.facts(connection)
-    return state_facts(parse_state(path.read_bytes(), path))
+    return state_facts(parse_state(read_state(path), path))
 
 
 def shape(path: Path, kind: Kind) -> dict[str, Any]:
@@ -133,6 +137,19 @@ def same_facts(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]
                 f"{path} is not what its source was: {key} is {quoted(value)}, the source had "
                 f"{quoted(expected.get(key))}. Run again, and check the disk if it comes back."
             )
+
+
+def read_state(path: Path) -> bytes:
+    """All of a state, which is read as a whole. Raises OSError, DamagedError where it cannot be one."""
+    with files.opened(files.open_plain(os.path.realpath(path))) as descriptor:
+        size = os.fstat(descriptor).st_size
+        if size > _MOST_OF_STATE:
+            raise DamagedError(
+                f"{path} has {size:,} bytes, and a state of more than {_MOST_OF_STATE:,} is not read into memory. Look "
+                "at what writes it; so much belongs into a database."
+            )
+        with open(descriptor, "rb", closefd=False) as stream:
+            return stream.read(size + 1)
 
 
 def parse_state(raw: bytes, path: Path) -> dict[str, Any]:
@@ -170,7 +187,10 @@ def manifest_of(store: Store, copy: Copy) -> Manifest:
     """The manifest of a copy whose size is what it says. Raises as `in_store`."""
     manifest = store.manifest(copy.name)
     if copy.bytes is None:
-        raise DamagedError(f"{store.location(copy.name)} is gone; only its manifest is left. Choose another backup.")
+        raise DamagedError(
+            f"{store.location(copy.name)} is gone, or hidden in a bucket that keeps versions; only its manifest is "
+            "left. Choose another backup."
+        )
     if copy.bytes != manifest.stored.bytes:
         raise DamagedError(
             f"{store.location(copy.name)} is damaged: it has {copy.bytes} bytes, its manifest says "
@@ -185,7 +205,7 @@ def read_back(store: Store, copy: Copy) -> None:
     where = store.location(copy.name)
     try:
         with store.open(copy.name) as stream:
-            found, size = digest.of_stream(stream, expected.digest.algorithm)
+            found, size = digest.of_stream(stream, expected.digest.algorithm, expected.bytes)
     except OSError as exc:
         raise DamagedError(
             f"{where} cannot be read: {files.reason(exc)}. Choose another backup, and look at the disk."

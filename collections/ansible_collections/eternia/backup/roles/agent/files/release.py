@@ -11,19 +11,22 @@ that it takes no space from the one that runs.
 
 from __future__ import annotations
 
-import compileall
 import json
 import os
 import platform
+import py_compile
 import shutil
 import subprocess
 import sys
 import tarfile
 import venv
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+# What says that a release is whole.
+MARK = "release.json"
 # Two tries, not pip's six: an index that cannot be reached is known to be within a minute.
 PIP_OPTIONS = ("--quiet", "--no-input", "--disable-pip-version-check", "--retries=1", "--timeout=15")
 PROOF = "import yaml\nfrom eternia_backup.cli import main\nmain(['--version'])"
@@ -53,8 +56,12 @@ def main(archive: Path, libraries: str) -> None:
 
 
 def give_up(release: Path, reason: str) -> NoReturn:
+    # Of what can be removed in part only, the first that goes is what says that it is whole.
+    with suppress(OSError):
+        (release / MARK).unlink()
     shutil.rmtree(release, ignore_errors=True)
-    sys.exit(f"{release} could not be built: {reason}")
+    left = " What there is of it could not be removed." if os.path.lexists(release) else ""
+    sys.exit(f"{release} could not be built: {reason}{left}")
 
 
 def build(release: Path, archive: Path, libraries: str) -> None:
@@ -84,7 +91,9 @@ def unpack(archive: Path, release: Path) -> None:
     except zipfile.BadZipFile as exc:
         # Also what it makes of a disk that fails while it looks for the end of the archive.
         raise ReleaseError(f"{archive} cannot be read ({exc}). Look at the disk there, then run again.") from exc
-    compileall.compile_dir(packages / "eternia_backup", quiet=1)
+    for module in sorted((packages / "eternia_backup").rglob("*.py")):
+        # Not compileall, which prints what a full disk says and goes on.
+        py_compile.compile(str(module), doraise=True)
 
 
 def install(libraries: str, release: Path) -> None:
@@ -138,14 +147,14 @@ def mark(release: Path, fields: dict[str, str]) -> None:
     # All that it vouches for is on the disk before it is, should the power fail.
     os.sync()
     staged = release / "release.new"
-    with staged.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(fields, indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    staged.replace(release / "release.json")
-    # And its name, before the link is made to point here.
     place = os.open(release, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        with staged.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(fields, indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        staged.replace(release / MARK)
+        # And its name, before the link is made to point here.
         os.fsync(place)
     finally:
         os.close(place)

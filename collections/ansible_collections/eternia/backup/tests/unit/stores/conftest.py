@@ -51,7 +51,7 @@ NOT_KEPT = {
     "seaweedfs-locked": set(_ANY_KEY),
     "seaweedfs-tls": {*_ANY_KEY, "versions", "object lock"},
     "moto": {*_ANY_KEY, "versions", "object lock", "checksums"},
-    "rclone": {*_ANY_KEY, "versions", "checksums", "create-only"},
+    "rclone": {*_ANY_KEY, "versions", "checksums", "create-only", "create-only in parts"},
 }
 
 

@@ -14,7 +14,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,6 +34,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine.manifest imp
 from ansible_collections.eternia.backup.plugins.module_utils.engine.names import DATABASE, BackupName, iso, parse
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.base import Copy, Owner
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Settings, S3Store
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_errors import S3Error
 from ansible_collections.eternia.backup.tests.unit.web import connections
 
 MIB = 1024 * 1024
@@ -497,9 +498,27 @@ def test_a_copy_is_proven_by_what_the_store_keeps_of_it(tmp_path, s3_settings, c
     assert "is damaged: its" in message_of(DamagedError, store.prove, copy)
 
 
-def test_a_claim_that_cannot_be_read_is_named(s3_settings, client):
-    client.put_object(Bucket=s3_settings.bucket, Key=f"{s3_settings.prefix}/{CLAIM}", Body=b"[]")
+def test_what_became_larger_since_it_was_listed_is_neither_proven_nor_fetched(tmp_path, s3_settings, client):
+    store = claimed(s3_settings)
+    store.put(*backup(tmp_path))
+    (copy,) = store.copies()
+    client.put_object(Bucket=s3_settings.bucket, Key=f"{s3_settings.prefix}/{NAME}", Body=bytes(SMALL + 1))
+    assert f"is damaged: it has {SMALL + 1} bytes, ours {SMALL}" in message_of(DamagedError, store.prove, copy)
+    for fetch, *where in ((store.fetch, tmp_path / "back"), (store.fetch_parts, 0, [])):
+        message = message_of(DamagedError, fetch, copy, *where, lambda _count: None)
+        assert f"is damaged: it has {SMALL + 1} bytes, and was listed with {SMALL}. Choose" in message
+
+
+@pytest.mark.parametrize(
+    "bent",
+    [{"host": "web1\n[backup_manager] all is well"}, {"environment": "x" * 256}, {"storage_path": "/" * 4097}, None],
+)
+def test_a_claim_that_cannot_be_read_is_named(s3_settings, client, bent):
+    body = json.dumps([] if bent is None else {**asdict(WEB2), **bent})
+    client.put_object(Bucket=s3_settings.bucket, Key=f"{s3_settings.prefix}/{CLAIM}", Body=body.encode())
     message = message_of(StoreError, S3Store(s3_settings).claim, WEB1)
+    assert message.isprintable()
+    assert len(message) < 1000
     assert f"{s3_settings.prefix}/{CLAIM} should say which host the backups there belong to" in message
 
 
@@ -734,6 +753,16 @@ def test_an_endpoint_that_is_down(s3_settings):
     assert "Check that it is up" in message
 
 
+def test_an_answer_without_a_code_is_one(fake_settings, s3_settings):
+    with pytest.raises(S3Error) as answered:
+        S3Store(fake_settings(refusal(400, ""))).open(parse(NAME))
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    with pytest.raises(S3Error) as silent:
+        S3Store(replace(s3_settings, endpoint_url=endpoint)).open(parse(NAME))
+    assert (answered.value.no_answer, silent.value.no_answer) == (False, True)
+
+
 @pytest.mark.parametrize("endpoint", ["localhost:9000", "ftp://localhost", "http://"])
 def test_an_endpoint_that_is_no_address(s3_settings, endpoint):
     message = message_of(StoreError, S3Store(replace(s3_settings, endpoint_url=endpoint)).claim, WEB1)
@@ -760,6 +789,14 @@ def test_what_s3_refuses_says_what_to_do(fake_settings, status, code, options, e
     message = message_of(StoreError, store.open, parse(NAME))
     assert message.startswith(f"Reading s3://bucket/staging/{NAME} failed: ")
     assert expected in message
+
+
+def test_what_s3_answers_stays_one_short_line(fake_settings):
+    answer = refusal(400, "New" * 1000, message="Because\n[backup_manager] all is well" + "x" * 9000)
+    message = message_of(StoreError, S3Store(fake_settings(answer)).open, parse(NAME))
+    assert "Because [backup_manager] all is well" in message
+    assert message.isprintable()
+    assert len(message) < 2000
 
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])

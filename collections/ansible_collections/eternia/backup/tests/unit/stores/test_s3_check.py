@@ -12,7 +12,9 @@ import pytest
 from ansible_collections.eternia.backup.plugins.module_utils.engine import promises
 from ansible_collections.eternia.backup.plugins.module_utils.engine.health import Level
 from ansible_collections.eternia.backup.plugins.module_utils.engine.promises import KEPT, NOT_KEPT, UNKNOWN, Finding
-from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Settings, S3Store
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Store
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_client import S3Client
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_settings import S3Settings
 from ansible_collections.eternia.backup.tests.unit.conftest import BUCKET
 
 
@@ -103,6 +105,20 @@ def test_a_key_that_may_only_read_learns_what_it_may(s3_settings, object_store, 
     assert left == ""
 
 
+def test_a_key_that_may_not_send_in_parts_hides_nothing_of_what_a_put_does(s3_settings, monkeypatch):
+    call = S3Client.call
+
+    def call_but_in_parts(client, operation, key, **params):
+        if operation == "create_multipart_upload":
+            raise client.refusal(operation, key, "AccessDenied", "Not you.")
+        return call(client, operation, key, **params)
+
+    monkeypatch.setattr(S3Client, "call", call_but_in_parts)
+    findings, _left = found(s3_settings)
+    assert findings["create-only"].verdict == KEPT
+    assert findings["create-only in parts"].verdict == UNKNOWN
+
+
 def test_what_a_lock_keeps_of_the_check_is_said(s3_settings, locked_bucket, object_store):
     settings = replace(s3_settings, bucket=locked_bucket)
     _findings, left = found(settings)
@@ -131,17 +147,27 @@ def test_what_cannot_be_remembered_is_still_said(both):
     assert err.startswith("WARNING: status will not tell of this. ")
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"format": 1, "at": "x"}', "[]", "null"])
+@pytest.mark.parametrize(
+    "content", ["", "{}", '{"format": 1, "at": "x"}', "[]", "null", '{"format": 99, "findings": [], "left": ""}']
+)
 def test_a_file_that_cannot_be_read_is_none(both, content):
     both.back_up()
     (both.backups / promises.NAME).write_text(content)
     assert "nobody has tried what s3 keeps" in both.succeed("status")
 
 
+def test_whether_the_lock_is_needed_is_said_by_the_configuration_of_today(both):
+    found = (Finding("object lock", NOT_KEPT, "It locks nothing.", True), Finding("private", NOT_KEPT, "Open.", True))
+    promises.remember(both.config, promises.StoreCheck("2026-11-22T12:00:00Z", promises.checked(both.config), found))
+    assert [one.promise for one in promises.remembered(both.config).broken] == ["private"]
+    locking = replace(both.config, cloud=replace(both.config.cloud, object_lock_days=30))
+    assert [one.promise for one in promises.remembered(locking).broken] == ["object lock", "private"]
+
+
 def test_what_each_run_finds_out_is_told_once(both):
     """The record of the run is the newer word about create-only."""
     both.back_up()
     broken = Finding("create-only", NOT_KEPT, "It overwrites.", True)
-    check = promises.StoreCheck("2026-11-22T12:00:00Z", promises._store(both.config), (broken,))
+    check = promises.StoreCheck("2026-11-22T12:00:00Z", promises.checked(both.config), (broken,))
     promises.remember(both.config, check)
     assert both.type("status")[0] == Level.OK

@@ -123,6 +123,19 @@ def test_only_the_parts_that_changed_travel(tmp_path, store, travelled, look, co
     assert sum(size for _operation, size in travelled) < sent + 10_000
 
 
+def test_nothing_is_copied_from_what_is_not_the_backup_that_we_know(tmp_path, store, look, content):
+    path, known = backup(tmp_path, FIRST, content)
+    store.put(path, known)
+    path, manifest = backup(tmp_path, SECOND, changed(content, 0))
+    transfer = store.put(path, manifest, base=FIRST, base_digest=manifest.stored.digest)
+    assert (transfer.bytes_sent, transfer.bytes_copied) == (SIZE, 0)
+    third = parse("eternia_backup_20261123_000000.db")
+    path, manifest = backup(tmp_path, third, changed(content, PART))
+    transfer = store.put(path, manifest, base=FIRST, base_digest=known.stored.digest)
+    assert transfer.bytes_copied == SIZE - PART
+    assert look()[0] == changed(content, 0)
+
+
 @pytest.mark.parametrize("change", ["grew", "shrank", "grew over a border"])
 def test_a_file_that_grew_or_shrank_shares_the_parts_that_are_whole(tmp_path, store, look, content, change):
     then = {"grew": content + b"x", "shrank": content[: 2 * PART + 5], "grew over a border": content + content[:PART]}

@@ -24,10 +24,12 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine.errors impor
 from ansible_collections.eternia.backup.plugins.module_utils.engine.names import parse
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.base import Owner
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Store
-from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_client import S3Client, S3Error
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_client import S3Client
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_errors import S3Error
 from ansible_collections.eternia.backup.tests.unit.stores.test_s3_delta import backup, changed
 from ansible_collections.eternia.backup.tests.unit.web import connections
 from botocore.awsrequest import AWSResponse
+from urllib3.exceptions import ProtocolError
 
 # As small as S3 takes them.
 PART = 5 * 1024 * 1024
@@ -171,6 +173,38 @@ def refuse(store, operation, status, code, *, when=lambda request: True, times=9
 
     store._client._client.meta.events.register(f"before-send.s3.{operation}", answer)
     return seen
+
+
+def test_a_manifest_that_the_store_says_is_there_and_is_not_is_no_success(tmp_path, store, there, content):
+    seen = refuse(store, "PutObject", 412, "PreconditionFailed", when=lambda one: one.url.endswith("manifest.json"))
+    path, manifest = backup(tmp_path, FIRST, content)
+    with pytest.raises(StoreError, match=rf"{FIRST}.manifest.json was not written: the store says .* check-store\.$"):
+        store.put(path, manifest)
+    assert seen
+    assert f"{FIRST}.manifest.json" not in there()
+
+
+def test_a_mark_that_the_store_says_is_there_and_is_not_is_no_success(tmp_path, store, there, content):
+    store.put(*backup(tmp_path, FIRST, content))
+    (copy,) = store.copies()
+    assert refuse(store, "PutObject", 412, "PreconditionFailed") == []
+    with pytest.raises(StoreError, match=rf"{FIRST}.drilled.json was not written"):
+        store.mark_drilled(copy, b"{}", staging=tmp_path)
+    assert f"{FIRST}.drilled.json" not in there()
+
+
+def test_a_refusal_that_is_cut_off_is_no_whole_answer(store):
+    """Botocore lets what urllib3 says of its body through."""
+
+    class Raw:
+        def stream(self, *_, **__):
+            raise ProtocolError("Connection broken: ConnectionResetError(104, 'Connection reset by peer')")
+
+    store._client._client.meta.events.register(
+        "before-send.s3.GetObject", lambda request, **_: AWSResponse(request.url, 404, {}, Raw())
+    )
+    with pytest.raises(StoreError, match=r"failed: no whole answer from http.*reset by peer.*then run again\.$"):
+        store.manifest(FIRST)
 
 
 ONCE, ALWAYS = 1, 99
@@ -382,8 +416,9 @@ def test_what_awscrt_meets_while_it_signs_has_words(s3_settings, monkeypatch):
         raise exceptions.AwsCrtError(0, "AWS_ERROR_UNKNOWN", "Unknown error.")
 
     monkeypatch.setattr(client._client, "put_object", failing)
-    with pytest.raises(S3Error, match=r"could not be read and signed \(.*\). Look at the disk, then run again"):
+    with pytest.raises(S3Error, match=r"could not be read and signed \(.*\). Look at the disk, then run again") as met:
         client.call("put_object", "key", Body=b"x")
+    assert not met.value.no_answer
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt("told to end"), OSError(errno.EIO, "Input/output error")])

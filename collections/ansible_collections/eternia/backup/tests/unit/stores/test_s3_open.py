@@ -11,9 +11,13 @@ import signal
 from dataclasses import replace
 
 import pytest
+from ansible_collections.eternia.backup.plugins.module_utils.engine import digest
 from ansible_collections.eternia.backup.plugins.module_utils.engine.names import parse
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores import s3_open
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.base import Owner
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Store
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_errors import S3Error
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_versions import Versions
 from ansible_collections.eternia.backup.tests.unit.builders import in_child
 from ansible_collections.eternia.backup.tests.unit.stores.test_s3_delta import PART, SIZE, backup
 
@@ -83,16 +87,50 @@ def test_a_run_that_was_killed_in_the_middle_is_gone_on_with(
     assert object_store.client().get_object(**place(NAME))["Body"].read() == content
 
 
-@pytest.mark.parametrize("harm", ["other bytes", "another size"])
-def test_parts_that_are_not_ours_end_in_sending_everything(
+def with_the_same_crc(body):
+    """The polynomial of CRC64NVME, and with it any multiple, can be added without a trace."""
+    pattern = (0x9A6C9329AC4BC9B5 << 1 | 1).to_bytes(9, "little")
+    forged = bytes(one ^ other for one, other in zip(body, pattern)) + body[len(pattern) :]
+    assert digest.crc64nvme()(forged) == digest.crc64nvme()(body)
+    return forged
+
+
+PLANTED = {
+    "other bytes": lambda body: body[::-1],
+    "other bytes of the same checksum": with_the_same_crc,
+    "another size": lambda body: body[:-1],
+}
+
+
+@pytest.mark.parametrize("harm", PLANTED)
+def test_of_what_somebody_else_may_have_sent_only_our_bytes_become_part_of_a_backup(
     tmp_path, s3_settings, object_store, place, left_open, content, harm
 ):
-    wrong = {"other bytes": content[::-1][:PART], "another size": content[: PART - 1]}
-    begin(object_store.client(), place(NAME), parts=[content[:PART], wrong[harm]])
+    begin(object_store.client(), place(NAME), parts=[content[:PART], PLANTED[harm](content[PART : 2 * PART])])
     transfer = claimed(s3_settings).put(*backup(tmp_path, NAME, content))
-    assert transfer.bytes_sent == (SIZE - PART if harm == "another size" else SIZE + SIZE - 2 * PART)
+    assert transfer.bytes_sent == SIZE - PART
     assert object_store.client().get_object(**place(NAME))["Body"].read() == content
     assert left_open() == []
+
+
+@pytest.mark.parametrize("how", ["nothing of ours", "another storage class"])
+def test_an_upload_that_is_not_as_ours_would_be_is_begun_anew(
+    tmp_path, s3_settings, object_store, place, content, monkeypatch, how
+):
+    """Were it gone on with, what its beginner chose would be that of the backup: a key to encrypt by, an archive."""
+    begin(object_store.client(), place(NAME), parts=[content[:PART] if how == "another storage class" else b"his"])
+    store = claimed(s3_settings)
+    if how == "another storage class":
+        # SeaweedFS does not tell.
+        found = s3_open.find
+        monkeypatch.setattr(
+            s3_open, "find", lambda *which: [replace(one, storage_class="GLACIER") for one in found(*which)]
+        )
+    asked, call = [], store._client.call
+    monkeypatch.setattr(store._client, "call", lambda *which, **how: asked.append(which[0]) or call(*which, **how))
+    assert store.put(*backup(tmp_path, NAME, content)).bytes_sent == SIZE
+    assert asked.count("create_multipart_upload") == asked.count("abort_multipart_upload") == 1
+    assert object_store.client().get_object(**place(NAME))["Body"].read() == content
 
 
 def test_with_encryption_it_is_begun_anew(tmp_path, s3_settings, object_store, place, left_open, content):
@@ -126,3 +164,19 @@ def test_who_may_not_list_uploads_sends_everything(tmp_path, s3_settings, object
     store._client._client.meta.events.register("before-call.s3.ListMultipartUploads", refuse)
     assert store.put(*backup(tmp_path, NAME, content)).bytes_sent == SIZE
     assert store.give_up_open() == 0
+
+
+@pytest.mark.parametrize("operation", ["list_multipart_uploads", "list_object_versions"])
+def test_a_list_without_an_end_is_left(s3_settings, monkeypatch, caplog, operation):
+    """A store that lies must not keep the storage locked."""
+    store, asked = claimed(s3_settings), []
+    endless = {"IsTruncated": True, "NextKeyMarker": "a", "NextUploadIdMarker": "b", "NextVersionIdMarker": "c"}
+    monkeypatch.setattr(store._client, "call", lambda *which, **_: asked.append(which[0]) or endless)
+    if operation == "list_multipart_uploads":
+        with caplog.at_level("INFO"):
+            assert store.give_up_open() == 0
+        assert "is listed without an end: a page is followed by itself. Look at the store." in caplog.text
+    else:
+        with pytest.raises(S3Error, match="is listed without an end"):
+            list(Versions(store._client, f"{s3_settings.prefix}/")._listed())
+    assert asked == [operation] * 2

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from ..copying import Progress
-from ..errors import StoreError, shortened
+from ..errors import PATH_LINE, StoreError, is_line, printable, quoted, shortened
 from ..manifest import Manifest
 from ..names import DRILLED_SUFFIX, MANIFEST_SUFFIX, PIN_SUFFIX, BackupName, parse_with_sidecar
 
@@ -60,12 +60,20 @@ class Owner:
     host: str
     storage_path: str
 
+    def __str__(self) -> str:
+        # A path may have any characters, also those that a terminal obeys.
+        return f"host {self.host} (environment {self.environment}, {printable(self.storage_path)})"
+
     @classmethod
     def from_json(cls, raw: bytes, where: str) -> Owner:
         """Read a claim, found at `where`. Raises StoreError."""
         try:
             claim = json.loads(raw)
-            return cls(*(str(claim[key]) for key in ("environment", "host", "storage_path")))
+            found = cls(*(str(claim[key]) for key in ("environment", "host", "storage_path")))
+            if not (is_line(found.environment) and is_line(found.host) and len(found.storage_path) <= PATH_LINE):
+                # It goes into logs and messages.
+                raise ValueError(f"short lines of text expected, found {quoted(claim)}")
+            return found
         except (ValueError, KeyError, TypeError, RecursionError) as exc:
             raise StoreError(
                 f"{where} should say which host the backups there belong to, and cannot be read ({type(exc).__name__}: "

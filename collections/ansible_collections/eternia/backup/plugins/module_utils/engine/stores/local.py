@@ -18,7 +18,7 @@ from .. import copying, files, manifest, names, verify
 from ..copying import Progress
 from ..errors import DamagedError, NotFoundError, StoreError
 from ..manifest import Manifest
-from ..names import DRILLED_SUFFIX, MANIFEST_SUFFIX, SEEN_SUFFIX, SIDECAR_SUFFIXES, BackupName, Kind
+from ..names import DRILLED_SUFFIX, MANIFEST_SUFFIX, PIN_SUFFIX, SEEN_SUFFIX, SIDECAR_SUFFIXES, BackupName, Kind
 from .base import Copy, group
 
 _STAGING = ".staging"
@@ -51,7 +51,7 @@ class LocalStore:
     def manifest(self, name: BackupName) -> Manifest:
         try:
             with self._opened(f"{name}{MANIFEST_SUFFIX}") as stream:
-                raw = stream.read(manifest.MOST_BYTES)
+                raw = stream.read(manifest.MOST_BYTES + 1)
         except OSError as exc:
             where = self.location(f"{name}{MANIFEST_SUFFIX}")
             raise DamagedError(f"{where} cannot be read: {files.reason(exc)}. Look at the disk.") from exc
@@ -99,8 +99,10 @@ class LocalStore:
 
     def remove(self, names: Sequence[BackupName]) -> Iterator[BackupName]:
         for name in names:
-            self._remove(name)
-            yield name
+            # Whoever pins one while others go, with a command of the shell, must find it there.
+            if not os.path.lexists(self.path / f"{name}{PIN_SUFFIX}"):
+                self._remove(name)
+                yield name
 
     def _remove(self, name: BackupName) -> None:
         try:

@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from .. import digest, files, verify
 from ..copying import Progress
 from ..errors import DamagedError, NameTakenError, NotFoundError, StoreError
-from ..manifest import MOST_BYTES, Manifest, Transfer, from_json
+from ..manifest import MOST_BYTES, Digest, Manifest, Transfer, from_json
 from ..names import DRILLED_SUFFIX, MANIFEST_SUFFIX, SIDECAR_SUFFIXES, BackupName
 from ..parts import Part
 from . import s3_delta, s3_download, s3_lock, s3_open
 from .base import CLAIM, S3, Copy, Owner, group
 from .s3_claim import Claim
-from .s3_client import S3Client, S3Error, S3Settings
+from .s3_client import S3Client
 from .s3_create import again_after_conflict, created, refuses_wrong_bytes
+from .s3_errors import S3Error
+from .s3_settings import S3Settings
 from .s3_upload import CRC64NVME, Rung, Upload, ladder, send
 from .s3_versions import Versions
 
@@ -92,6 +94,12 @@ class S3Store:
         head = self._head(str(copy.name))
         if head is None:
             raise NotFoundError(f"{self.location(copy.name)} does not exist. Choose another backup.")
+        # There is space for what was listed.
+        if head["ContentLength"] != copy.bytes:
+            raise DamagedError(
+                f"{self.location(copy.name)} is damaged: it has {head['ContentLength']} bytes, and was listed with "
+                f"{copy.bytes}. Choose another backup."
+            )
         return head
 
     def claim(self, owner: Owner) -> bool:
@@ -142,11 +150,18 @@ class S3Store:
             raise DamagedError(f"{self.location(copy.name)} is damaged: {difference}. Choose another backup.")
 
     def put(
-        self, path: Path, manifest: Manifest, *, base: BackupName | None = None, lock_until: datetime | None = None
+        self,
+        path: Path,
+        manifest: Manifest,
+        *,
+        base: BackupName | None = None,
+        base_digest: Digest | None = None,
+        lock_until: datetime | None = None,
     ) -> Transfer:
         """Bring in the finished file at `path` and then, when it lies there whole, its manifest. `claim` comes first.
 
-        Where `base`, an earlier backup here, has parts in common with it, only the others travel. Both are locked.
+        Where `base`, an earlier backup here whose stored bytes have `base_digest`, has parts in common with it, only
+        the others travel. Both are locked.
 
         Never overwrites: raises NameTakenError where the name holds anything else. What lies there already is proven,
         not sent, so that a put that was cut off is finished by putting the same backup again.
@@ -156,7 +171,7 @@ class S3Store:
         recorded = self._recorded(manifest)
         head = self._head(manifest.name)
         if head is None:
-            transfer = self._send(path, manifest, base, lock_until)
+            transfer = self._send(path, manifest, self._base(base, base_digest, manifest), lock_until)
         elif recorded is not None and recorded.transfer and head["ContentLength"] == manifest.stored.bytes:
             return replace(recorded.transfer, bytes_sent=0, bytes_copied=0)
         else:
@@ -171,19 +186,28 @@ class S3Store:
 
     def locked_until(self, name: BackupName) -> datetime | None:
         """Until when data and manifest both are locked; None where one is not, or is not there. Raises S3Error."""
-        ends = [s3_lock.end(self._client, self._key(f"{name}{suffix}")) for suffix in ("", MANIFEST_SUFFIX)]
+        ends = self._lock_ends(name)
         return None if None in ends else min(filter(None, ends))
+
+    def partly_locked_until(self, name: BackupName) -> datetime | None:
+        """Until when data or manifest is locked, whichever longer; None where neither is. Raises S3Error."""
+        return max(filter(None, self._lock_ends(name)), default=None)
+
+    def _lock_ends(self, name: BackupName) -> list[datetime | None]:
+        return [s3_lock.end(self._client, self._key(f"{name}{suffix}")) for suffix in ("", MANIFEST_SUFFIX)]
 
     def lock(self, name: BackupName, until: datetime, *, expected: Manifest | None = None) -> None:
         """Have nobody delete a backup before then.
 
-        Raises S3Error, and DamagedError or NotFoundError where it is not what its manifest describes, or that is not of
-        the bytes that another copy's describes, `expected`: what somebody put on top of a backup is not worth a lock.
+        Raises S3Error, and DamagedError or NotFoundError where it is not what its manifest describes, or that does not
+        say what another copy's does, `expected`: what somebody put on top of a backup is not worth a lock.
         `claim` or `claimed` comes first.
         """
         manifest, head = self.manifest(name), self._head(str(name))
-        if expected is not None and manifest.stored.digest != expected.stored.digest:
+        if expected is not None and not manifest.describes_same(expected):
             difference = f"it has the {_words(manifest)}, the one on the disk {_words(expected)}"
+            if manifest.stored.digest == expected.stored.digest:
+                difference = "its manifest tells something else of the same bytes than the one on the disk"
         else:
             difference = "it is gone" if head is None else self._compared(head, manifest)[1]
         if difference:
@@ -200,8 +224,11 @@ class S3Store:
 
     def mark_drilled(self, copy: Copy, mark: bytes, *, staging: Path) -> None:
         # The first mark stays: a host's key may be allowed to create and not to overwrite.
-        if not copy.drilled and self._head(f"{copy.name}{MANIFEST_SUFFIX}") is not None:
-            self._created(f"{copy.name}{DRILLED_SUFFIX}", mark)
+        name = f"{copy.name}{DRILLED_SUFFIX}"
+        if copy.drilled or self._head(f"{copy.name}{MANIFEST_SUFFIX}") is None:
+            return
+        if not self._created(name, mark) and self._head(name) is None:
+            raise self._denied(name)
 
     def remove(self, names: Sequence[BackupName]) -> Iterator[BackupName]:
         for at in range(0, len(names), self.at_once):
@@ -225,7 +252,7 @@ class S3Store:
     def _get(self, name: str) -> bytes | None:
         try:
             with self._client.open(self._key(name)) as body:
-                return body.read(MOST_BYTES)
+                return body.read(MOST_BYTES + 1)
         except S3Error as exc:
             if exc.code != "NoSuchKey":
                 raise
@@ -262,9 +289,13 @@ class S3Store:
             raise self._taken(manifest.name, f"a manifest that cannot be used ({exc})") from exc
         if found.stored.digest != manifest.stored.digest:
             raise self._taken(manifest.name, f"a backup with the {_words(found)}; this one has the {_words(manifest)}")
+        if not found.describes_same(manifest):
+            raise self._taken(manifest.name, "a manifest that tells something else of the same bytes")
         return found
 
-    def _send(self, path: Path, manifest: Manifest, base: BackupName | None, lock_until: datetime | None) -> Transfer:
+    def _send(
+        self, path: Path, manifest: Manifest, base: s3_delta.Base | None, lock_until: datetime | None
+    ) -> Transfer:
         upload = Upload(
             client=self._client,
             path=path,
@@ -272,7 +303,7 @@ class S3Store:
             manifest=manifest,
             options=self._options,
             before_commit=lambda: self._see_it_free(manifest.name),
-            base=self._base(base, manifest),
+            base=base,
             lock=s3_lock.options(self._client, lock_until),
         )
         rungs = ladder(self._settings.checksum, manifest)
@@ -288,13 +319,13 @@ class S3Store:
             transfer = self._verified(rung, manifest)
         return replace(transfer, bytes_sent=upload.tally.sent, bytes_copied=upload.tally.copied)
 
-    def _base(self, name: BackupName | None, manifest: Manifest) -> s3_delta.Base | None:
+    def _base(self, name: BackupName | None, stored: Digest | None, manifest: Manifest) -> s3_delta.Base | None:
         """What can be copied of an earlier backup; None where that cannot be known, and then all of it is sent."""
         if name is None or len(s3_delta.travelling(manifest)) == 1:
             return None
         with suppress(NotFoundError, DamagedError, S3Error):
             earlier, head = self.manifest(name), self._head(str(name))
-            if head is not None:
+            if head is not None and stored in (None, earlier.stored.digest):
                 return s3_delta.find(self._client, self._key(name), head, earlier, manifest)
         return None
 
@@ -330,20 +361,28 @@ class S3Store:
         if rung is not None and rung is not CRC64NVME and self._checks:
             return rung.check, ""
         with self._client.open(self._key(manifest.name)) as body:
-            found = digest.of_stream(body, stored.digest.algorithm)[0]
+            found = digest.of_stream(body, stored.digest.algorithm, stored.bytes)[0]
         differs = f"its {found.algorithm} is {found.value}, ours {stored.digest.value}"
         return f"read back, {found.algorithm}", "" if found == stored.digest else differs
 
     def _put_manifest(self, manifest: Manifest, lock_until: datetime | None) -> None:
         name = f"{manifest.name}{MANIFEST_SUFFIX}"
-        if not self._created(name, manifest.to_json(), s3_lock.options(self._client, lock_until)):
-            # Another put was faster: right if it was of the same backup.
-            self._recorded(manifest)
+        is_new = self._created(name, manifest.to_json(), s3_lock.options(self._client, lock_until))
+        # Another put was faster: right if it was of the same backup.
+        if not is_new and self._recorded(manifest) is None:
+            raise self._denied(name)
 
     def _see_it_free(self, name: str) -> None:
         """The best that can be had from a store that ignores create-only: look right before writing."""
         if self.create_only is False and self._head(name) is not None:
             raise self._client.refusal("put_object", self._key(name), "PreconditionFailed", "found by looking first")
+
+    def _denied(self, name: str) -> StoreError:
+        """The store kept what is there, it says, and nothing is."""
+        return StoreError(
+            f"{self.location(name)} was not written: the store says that it is there already, and then that it is not. "
+            "Run again; if it stays, look at the store: eternia-backup check-store."
+        )
 
     def _taken(self, name: str, holds: str) -> NameTakenError:
         return NameTakenError(

@@ -14,16 +14,17 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..promises import CREATE_ONLY, KEPT, NOT_KEPT, UNKNOWN, Finding
-from .s3_client import S3Client, S3Error
+from ..promises import CREATE_ONLY, CREATE_ONLY_IN_PARTS, KEPT, NOT_KEPT, OBJECT_LOCK, UNKNOWN, Finding
+from .s3_client import S3Client
 from .s3_create import created, refuses_wrong_bytes
+from .s3_errors import S3Error
 
 TRIED = "eternia_backup.check-store"
 
 _BODY = b"eternia-backup check-store was here. Nothing of this is a backup, and it may be deleted.\n"
 
 # What keeps a bucket from being asked anything.
-_UNREACHABLE = ("", "NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch")
+_UNREACHABLE = ("NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch")
 _NOT_KNOWN = ("NotImplemented", "XNotImplemented", "MethodNotAllowed", "405", "501")
 _COLD = ("GLACIER", "DEEP_ARCHIVE")
 _OPEN, _CLOSE = "The bucket is open to everybody", "Block public access to it at once."
@@ -40,7 +41,7 @@ def look(
     trial = _Trial(client, key_of(TRIED), encryption)
     versions, lock = _versions(client), _lock(client, needed=client.settings.object_lock_days > 0)
     findings = [
-        trial.create_only(),
+        *trial.create_only(),
         _checksums(client, key_of(wrong), encryption),
         *trial.what_the_key_may(keeps_versions=versions.verdict == KEPT),
         versions,
@@ -59,31 +60,21 @@ class _Trial:
         self._version: str | None = None
         self._is_there = self._versions_stay = False
 
-    def create_only(self) -> Finding:
+    def create_only(self) -> list[Finding]:
+        ways: dict[str, Callable[[], bool]] = {
+            CREATE_ONLY: lambda: created(self._client, self._key, _BODY, self._encryption),
+            CREATE_ONLY_IN_PARTS: self._completed,
+        }
         try:
             created(self._client, self._key, _BODY, self._encryption)
             self._is_there = True
             with suppress(S3Error):
                 self._version = self._client.call("head_object", self._key).get("VersionId")
-            ways: dict[str, Callable[[], bool]] = {
-                "a put": lambda: created(self._client, self._key, _BODY, self._encryption),
-                "a multipart upload": self._completed,
-            }
-            overwrites = [way for way, overwrote in ways.items() if overwrote()]
         except S3Error as exc:
             if exc.code != "AccessDenied":
                 raise
-            return Finding(CREATE_ONLY, UNKNOWN, f"This key may not write there. {exc}", True)
-        if overwrites:
-            return Finding(
-                CREATE_ONLY,
-                NOT_KEPT,
-                f"The store overwrites by {' and '.join(overwrites)} what it was asked not to (If-None-Match). Runs "
-                "look before they write, but whoever has this host's key can destroy the backups there. Use a store "
-                "that keeps its word, or a newer release of this one.",
-                True,
-            )
-        return Finding(CREATE_ONLY, KEPT, "The store refuses to overwrite where it is asked to.", True)
+            return [_may_not_write(promise, exc) for promise in ways]
+        return [_kept_or_not(promise, overwrites) for promise, overwrites in ways.items()]
 
     def _completed(self) -> bool:
         """Whether a multipart upload that was to create came through, although the object is there."""
@@ -164,6 +155,33 @@ class _Trial:
         return f"{where} stays: this key may not delete it. It is no backup, and the next check uses it again."
 
 
+def _may_not_write(promise: str, why: S3Error) -> Finding:
+    return Finding(promise, UNKNOWN, f"This key may not write there. {why}", True)
+
+
+def _kept_or_not(promise: str, overwrites: Callable[[], bool]) -> Finding:
+    try:
+        return _create_only(promise, overwrites())
+    except S3Error as exc:
+        if exc.code != "AccessDenied":
+            raise
+        return _may_not_write(promise, exc)
+
+
+def _create_only(promise: str, overwrites: bool) -> Finding:
+    if not overwrites:
+        return Finding(promise, KEPT, "The store refuses to overwrite where it is asked to.", True)
+    how = "a put" if promise == CREATE_ONLY else "a multipart upload"
+    return Finding(
+        promise,
+        NOT_KEPT,
+        f"The store overwrites by {how} what it was asked not to (If-None-Match). Runs look before they write, but "
+        "whoever has this host's key can destroy the backups there. Use a store that keeps its word, or a newer "
+        "release of this one.",
+        True,
+    )
+
+
 def _checksums(client: S3Client, key: str, encryption: Mapping[str, str]) -> Finding:
     promise = "checksums"
     try:
@@ -195,7 +213,7 @@ class _Question:
         try:
             answer = client.call(self.operation, None)
         except S3Error as exc:
-            if exc.code in _UNREACHABLE:
+            if exc.no_answer or exc.code in _UNREACHABLE:
                 raise
             if exc.code == "AccessDenied":
                 return replace(no_answer, meaning=f"This key may not read it. {exc}")
@@ -233,7 +251,7 @@ def _versions(client: S3Client) -> Finding:
 
 
 def _lock(client: S3Client, *, needed: bool) -> Finding:
-    promise = "object lock"
+    promise = OBJECT_LOCK
     answer = _LOCK.ask(client, promise, needed=needed)
     if isinstance(answer, Finding):
         return answer
@@ -245,7 +263,7 @@ def _lock(client: S3Client, *, needed: bool) -> Finding:
             "The bucket locks nothing"
             + (
                 ", and cloud_backup.object_lock_days is set: no backup can be sent. Create a bucket with Object Lock, "
-                "or take the key away."
+                "or take object_lock_days out of the configuration."
                 if needed
                 else ": an administrator's key, or a stolen one that may delete versions, destroys what it wants. "
                 "Create a bucket with Object Lock, and set cloud_backup.object_lock_days."

@@ -42,8 +42,8 @@ class Claim:
 
     def refusal(self, found: Owner, owner: Owner) -> StoreError:
         """What to do about a prefix that is somebody else's."""
-        his = f"host {found.host} (environment {found.environment}, {found.storage_path})"
-        ours = f"host {owner.host} (environment {owner.environment}, {owner.storage_path})"
+        his = str(found)
+        ours = str(owner)
         # Deleting the claim would not do: the newest manifest still names the other.
         hand_over = f"`echo {owner.to_shell()} | aws s3 cp - {self.location}`"
         return StoreError(

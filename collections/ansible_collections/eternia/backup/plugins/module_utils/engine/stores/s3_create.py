@@ -10,7 +10,8 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from .. import digest
-from .s3_client import S3Client, S3Error
+from .s3_client import S3Client
+from .s3_errors import S3Error
 
 T = TypeVar("T")
 

@@ -15,7 +15,8 @@ from typing import Any
 from .. import log
 from ..manifest import Manifest
 from ..parts import Part, part_bytes, runs, split
-from .s3_client import S3Client, S3Error
+from .s3_client import S3Client
+from .s3_errors import S3Error
 
 
 class Base:

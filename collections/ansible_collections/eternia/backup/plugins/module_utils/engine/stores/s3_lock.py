@@ -10,7 +10,8 @@ from typing import Any
 
 from .. import log
 from ..errors import StoreError
-from .s3_client import S3Client, S3Error
+from .s3_client import S3Client
+from .s3_errors import S3Error
 
 _HARDEST = "COMPLIANCE"
 _NO_SUCH_THING = ("ObjectLockConfigurationNotFoundError", "NotImplemented", "XNotImplemented", "501")

@@ -15,7 +15,11 @@ from typing import Any
 from .. import log
 from ..names import parse_with_sidecar
 from ..parts import Part
-from .s3_client import S3Client, S3Error
+from .s3_client import S3Client
+from .s3_errors import S3Error
+
+# What an upload has that was begun without a word about it.
+STANDARD = "STANDARD"
 
 
 @dataclass(frozen=True)
@@ -24,12 +28,10 @@ class OpenUpload:
 
     key: str
     upload_id: str
+    storage_class: str
 
     def parts(self, client: S3Client, wanted: list[Part]) -> dict[int, str]:
-        """The ETags of those parts that arrived in the size that is wanted, by their number.
-
-        Not every store lists checksums of parts: that they hold the right bytes is known when the whole is completed.
-        """
+        """The ETags of those parts that arrived in the size that is wanted, by their number."""
         sizes = {part.number: part.bytes for part in wanted}
         listed = _pages(client, "list_parts", self.key, "Parts", ("PartNumberMarker",), UploadId=self.upload_id)
         return {one["PartNumber"]: one["ETag"] for one in listed if sizes.get(one["PartNumber"]) == one["Size"]}
@@ -53,7 +55,11 @@ def find(client: S3Client, prefix: str) -> list[OpenUpload]:
         found = _pages(
             client, "list_multipart_uploads", None, "Uploads", ("KeyMarker", "UploadIdMarker"), Prefix=prefix
         )
-        return [OpenUpload(one["Key"], one["UploadId"]) for one in found if _is_ours(one["Key"], prefix)]
+        return [
+            OpenUpload(one["Key"], one["UploadId"], one.get("StorageClass") or STANDARD)
+            for one in found
+            if _is_ours(one["Key"], prefix)
+        ]
     except S3Error as exc:
         log.info(f"Whether an earlier run left uploads open cannot be known. {exc}")
         return []
@@ -73,4 +79,6 @@ def _pages(
         following = {marker: answer.get(f"Next{marker}") for marker in markers}
         if not answer.get("IsTruncated") or not all(following.values()):
             return
+        if following.items() <= params.items():
+            raise client.endless(key or "")
         params |= following

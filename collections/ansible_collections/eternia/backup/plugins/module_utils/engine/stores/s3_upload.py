@@ -12,7 +12,6 @@ the same pass that makes their sums.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import threading
 from base64 import b64encode
@@ -27,9 +26,10 @@ from ..errors import StoreError
 from ..manifest import Manifest
 from ..parts import Part, in_parallel
 from . import s3_open
-from .s3_client import S3Client, S3Error
+from .s3_client import S3Client
 from .s3_delta import Base, travelling
-from .s3_pace import Pace
+from .s3_errors import S3Error
+from .s3_range import Range
 
 _CHUNK = 1024 * 1024
 
@@ -52,7 +52,7 @@ SHA256 = Rung("sha256", "sha256, per part", "ChecksumSHA256", {"ChecksumAlgorith
 MD5 = Rung("md5", "md5, per part", "ContentMD5", {})
 
 
-# What tells nothing about bytes that we did not send just now: somebody was there before us, or nobody answered.
+# What tells nothing about bytes that we did not send just now: somebody was there before us, or S3 said nothing at all.
 _NOT_ABOUT_BYTES = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchUpload", "")
 
 
@@ -73,7 +73,7 @@ class Upload:
     """One file on its way to one key. `options` (encryption, storage class) and the `lock` go with the object.
 
     `before_commit` is called right before the request that makes the object appear. `base` is what S3 may copy from;
-    with `resume`, parts that a killed run sent are taken as they are.
+    with `resume`, parts that a killed run sent are not sent again.
     """
 
     client: S3Client
@@ -156,7 +156,7 @@ def _send_whole(upload: Upload, fd: int, rung: Rung, part: Part) -> None:
     upload.client.call(
         "put_object",
         upload.key,
-        Body=_Range(fd, part, upload.client.pace),
+        Body=Range(fd, part, upload.client.pace),
         IfNoneMatch="*",
         **{rung.parameter: checksum},
         **upload.options,
@@ -167,7 +167,7 @@ def _send_whole(upload: Upload, fd: int, rung: Rung, part: Part) -> None:
 def _send_parts(upload: Upload, fd: int, rung: Rung, parts: list[Part]) -> None:
     checksum_of = _sums(upload, fd, rung, parts)
     whole = {"ChecksumType": "FULL_OBJECT"} if rung is CRC64NVME else {}
-    begun, there = _begin(upload, rung, parts, whole)
+    begun, there = _begin(upload, fd, rung, parts, whole)
     open_upload = {"UploadId": begun}
     counting = threading.Lock()
     # Only where the whole object is proven can it be known what was copied.
@@ -188,7 +188,7 @@ def _send_parts(upload: Upload, fd: int, rung: Rung, parts: list[Part]) -> None:
             "upload_part",
             upload.key,
             PartNumber=part.number,
-            Body=_Range(fd, part, upload.client.pace),
+            Body=Range(fd, part, upload.client.pace),
             **checksum,
             **open_upload,
         )
@@ -216,26 +216,44 @@ def _send_parts(upload: Upload, fd: int, rung: Rung, parts: list[Part]) -> None:
         raise
 
 
-def _begin(upload: Upload, rung: Rung, parts: list[Part], whole: dict[str, str]) -> tuple[str, dict[int, str]]:
+def _begin(upload: Upload, fd: int, rung: Rung, parts: list[Part], whole: dict[str, str]) -> tuple[str, dict[int, str]]:
     """The id of an open upload, and the ETags of the parts that it has, by their number.
 
     An upload that a killed run left is gone on with where the whole object is going to be proven, and where nothing
     that was chosen when it was begun (encryption, storage class) may be another now. (A lock may: it is only ever made
     longer, and who sends sees to that.)
+
+    Whoever has a key may have begun it, and a CRC is easily forged: only parts with the MD5 of ours are taken. Where
+    the ETag is none the upload encrypts, maybe by a key that is not ours, and it is begun anew.
     """
     left = [one for one in s3_open.find(upload.client, upload.key) if one.key == upload.key]
-    if left and rung is CRC64NVME and upload.resume and not upload.options:
+    there: dict[int, str] = {}
+    may_go_on = rung is CRC64NVME and upload.resume and not upload.options
+    if may_go_on and left and left[0].storage_class == s3_open.STANDARD:
         with suppress(S3Error):
-            there = left[0].parts(upload.client, parts)
-            for one in left[1:]:
-                one.give_up(upload.client)
-            return left[0].upload_id, there
-    for one in left:
+            there = _ours(fd, parts, left[0].parts(upload.client, parts))
+    for one in left[1 if there else 0 :]:
         one.give_up(upload.client)
+    if there:
+        return left[0].upload_id, there
     begun = upload.client.call(
         "create_multipart_upload", upload.key, **rung.algorithm, **whole, **upload.options, **upload.lock
     )
     return begun["UploadId"], {}
+
+
+def _ours(fd: int, parts: list[Part], etags: dict[int, str]) -> dict[int, str]:
+    """Those of the ETags that are the MD5 of our part."""
+    listed = [part for part in parts if part.number in etags]
+    sums = in_parallel(lambda part: _md5(fd, part), listed)
+    return {part.number: etags[part.number] for part, md5 in zip(listed, sums) if etags[part.number].strip('"') == md5}
+
+
+def _md5(fd: int, part: Part) -> str:
+    hasher, body = hashlib.md5(usedforsecurity=False), Range(fd, part)
+    while chunk := body.read(_CHUNK):
+        hasher.update(chunk)
+    return hasher.hexdigest()
 
 
 def _sums(upload: Upload, fd: int, rung: Rung, parts: list[Part]) -> Callable[[Part], str]:
@@ -246,7 +264,7 @@ def _sums(upload: Upload, fd: int, rung: Rung, parts: list[Part]) -> Callable[[P
     sums = {}
     for part in parts:
         hasher = hashlib.sha256() if rung is SHA256 else hashlib.md5(usedforsecurity=False)
-        body = _Range(fd, part)
+        body = Range(fd, part)
         while chunk := body.read(_CHUNK):
             hasher.update(chunk)
             whole.update(chunk)
@@ -257,7 +275,7 @@ def _sums(upload: Upload, fd: int, rung: Rung, parts: list[Part]) -> Callable[[P
 
 
 def _crc64nvme(fd: int, part: Part) -> str:
-    value, body, crc64nvme = 0, _Range(fd, part), digest.crc64nvme()
+    value, body, crc64nvme = 0, Range(fd, part), digest.crc64nvme()
     while chunk := body.read(_CHUNK):
         value = crc64nvme(chunk, value)
     return b64encode(value.to_bytes(8, "big")).decode()
@@ -268,66 +286,3 @@ def _changed(upload: Upload, difference: str) -> StoreError:
         f"{upload.path} changed after it was hashed: {difference}. Nothing was sent. It is damaged: choose another "
         "backup, or take a new one."
     )
-
-
-class _Range(io.RawIOBase):
-    """One part of the file, as a file. Threads share the descriptor, since each read names its place.
-
-    While it is `paced`, it is read no faster than it may be sent. `failure` is what the disk said of the last read: a
-    request that it ends looks as if the line had failed.
-    """
-
-    def __init__(self, fd: int, part: Part, pace: Pace | None = None) -> None:
-        self._fd, self._part, self._at, self._pace = fd, part, 0, pace
-        self._waiting: BaseException | None = None
-        self.failure: OSError | None = None
-        self.paced = False
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._part.bytes}[whence]
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto1(self, buffer: Any) -> int:
-        """How awscrt reads, and nobody else, to sign what will be sent.
-
-        It would print whatever is raised here, a signal's exception too, and go on with an error of its own. So that
-        waits for whoever reads next, to send.
-        """
-        try:
-            return self.readinto(buffer)
-        except BaseException as exc:
-            self._waiting = exc
-            return 0
-
-    def readinto(self, buffer: Any) -> int:
-        waiting, self._waiting = self._waiting, None
-        try:
-            if waiting is not None:
-                raise waiting
-            count = self._read(buffer)
-        except OSError as exc:
-            self.failure = exc
-            raise
-        self.failure = None
-        return count
-
-    def _read(self, buffer: Any) -> int:
-        wanted = min(len(buffer), self._part.bytes - self._at)
-        data = os.pread(self._fd, wanted, self._part.start + self._at)
-        if wanted and not data:
-            # Fewer bytes than announced would leave the server waiting for the rest.
-            raise OSError("the file became shorter while it was being sent")
-        buffer[: len(data)] = data
-        self._at += len(data)
-        if self.paced and self._pace is not None:
-            self._pace.keep(len(data))
-        return len(data)

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from .. import log
 from ..names import MANIFEST_SUFFIX, PIN_SUFFIX, BackupName, iso, parse_with_sidecar
 from .base import Copy
-from .s3_client import S3Client, S3Error
+from .s3_client import S3Client
+from .s3_errors import S3Error
 
 # https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
 _AT_ONCE = 1000
@@ -132,7 +133,10 @@ class Versions:
             following = {name: page.get(f"Next{name}") for name in ("KeyMarker", "VersionIdMarker")}
             if not page.get("IsTruncated") or not following["KeyMarker"]:
                 return
-            markers = {name: value for name, value in following.items() if value}
+            then = {name: value for name, value in following.items() if value}
+            if then == markers:
+                raise self._client.endless(self._folder)
+            markers = then
 
 
 def as_it_was(name: BackupName, versions: Sequence[Version]) -> Copy:

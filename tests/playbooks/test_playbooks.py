@@ -394,7 +394,14 @@ def test_an_agent_that_is_not_whole_is_let_alone(operator: Operator) -> None:
     assert started() == 0
 
 
-def test_what_hides_the_block_of_the_inventory_is_refused(operator: Operator) -> None:
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [("backup=hunter2", "a text"), ('{"backup": [{"ping_url": "hunter2"}]}', "a list"), ('{"backup": 7}', "int")],
+)
+def test_what_hides_the_block_of_the_inventory_is_refused_and_not_repeated(
+    operator: Operator, given: str, what: str
+) -> None:
     operator.add("hidden", "hidden")
-    message = operator.fail("backup", "-e", "backup=latest")
-    assert 'backup is "latest", and has to be the block of the inventory that says how hidden is backed up.' in message
+    message = operator.fail("backup", "-e", given)
+    assert f"backup is {what}, and has to be the block of the inventory that says how hidden is backed up." in message
+    assert "hunter2" not in message

@@ -70,6 +70,11 @@ def test_what_is_encrypted_comes_back_with_the_key_that_lies_here(state_site: St
     drilled = state_site.play("playbooks/restore_drill.yml")
     assert drilled.returncode == 2
     assert "is encrypted, and no identity was given that opens it" in " ".join(drilled.stdout.split())
+    for said in (
+        state_site.play("playbooks/restore_drill.yml", "-e", "identity_file=none.key").stdout,
+        state_site.fail("-e", "backup=latest", "-e", "identity_file=none.key"),
+    ):
+        assert "/none.key here, on the control node, which identity_file names. Name the" in " ".join(said.split())
     drilled = state_site.play("playbooks/restore_drill.yml", "-e", f"identity_file={key}", "-vvvv", "--diff")
     assert drilled.returncode == 0, drilled.stdout + drilled.stderr
     assert (state_site.backups / f"{name}.drilled.json").exists()
@@ -98,7 +103,7 @@ def test_a_key_that_an_application_lost_while_it_started_is_the_reason(state_sit
     state_site.back_up()
     state_site.state.write_text("{}")
     # Eternia writes only what it knows.
-    state_site.fail("-e", "backup=latest")
+    state_site.fail("-e", "backup=latest", "-e", "eternia_health_seconds=10")
     evidence = state_site.evidence()
     assert "of_old was restored, and is not there any more. What was there before was put back." in evidence["reason"]
     assert state_site.state.read_text() == "{}" or "of_old" not in state_site.held()
@@ -109,5 +114,5 @@ def test_a_name_in_the_place_of_the_block_is_refused_with_the_reason(state_site:
     result = state_site.play(f"playbooks/{playbook}.yml", "-e", "backup=latest")
     assert result.returncode == 2, result.stdout + result.stderr
     message = " ".join((result.stdout + result.stderr).split())
-    assert 'backup is "latest", and has to be the block of the inventory that says how scribe is backed up' in message
+    assert "backup is a text, and has to be the block of the inventory that says how scribe is backed up" in message
     assert "This playbook takes no -e backup=...; that is for playbooks/disaster_recovery.yml." in message

@@ -30,7 +30,9 @@ class Hosts:
         (directory / "role.yml").write_text(yaml.safe_dump(ROLE))
         (directory / "bin").mkdir()
         systemctl = directory / "bin/systemctl"
-        systemctl.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {CHECKOUT}/tests/systemctl.py "$@"\n')
+        systemctl.write_text(
+            f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {CHECKOUT}/tests/playbooks/systemctl.py "$@"\n'
+        )
         systemctl.chmod(0o755)
 
     def home(self, host: str) -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -16,8 +17,9 @@ from typing import Any
 
 import pytest
 import yaml
-from agent import Agents, Vaulted, changed, configuration, releases, version
+from agent import COLLECTION, Agents, Vaulted, changed, configuration, releases, version
 from ansible_collections.eternia.backup.plugins.module_utils.engine.version import VERSION
+from development import CHECKOUT
 
 CREDENTIALS = "[default]\naws_secret_access_key = NOBODYS-BUSINESS\n"
 PING = Vaulted("https://ping.example/NOBODYS-BUSINESS")
@@ -270,3 +272,17 @@ def test_a_disk_that_fills_leaves_no_half_of_a_release(agents: Agents, tmp_path:
     assert done.stdout == f"1 left: {disk}/releases/*\n"
     assert done.stderr.startswith(f"{disk}/releases/new could not be built: [Errno 28] No space left on device")
     assert "Free some space or correct the rights there, then run again." in done.stderr
+
+
+def test_an_archive_that_cannot_be_read_leaves_no_half_of_a_release(tmp_path: Path) -> None:
+    release = tmp_path / "releases/new"
+    release.mkdir(parents=True)
+    # What a disk makes of the archive that fails while its end is looked for: only the program is left.
+    archive = shutil.copy(CHECKOUT / "collections" / COLLECTION / "roles/agent/files/release.py", release / "a.pyz")
+    done = subprocess.run([sys.executable, archive, "distribution"], text=True, capture_output=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"{release} could not be built: {archive} cannot be read (File is not a zip file). "
+        "Look at the disk there, then run again.\n"
+    )
+    assert not release.exists()
