@@ -89,7 +89,7 @@ $(VENV)/fuzz: $(VENV)/test requirements/fuzz.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/fuzz.txt
 	@touch $@
 
-fuzz: $(VENV)/fuzz ## 100,000 random histories of retention, and every document that is read, bent (FUZZ_HISTORIES, FUZZ_DISK, FUZZ_SECONDS, FUZZ_ONLY)
+fuzz: $(VENV)/fuzz ## 100,000 random histories of retention, and every document that is read, bent (FUZZ_HISTORIES, FUZZ_DISK, FUZZ_SECONDS, FUZZ_ONLY, FUZZ_SEED)
 	@PYTHONPATH=collections $(BIN)/python -m fuzz
 
 .PHONY: soak

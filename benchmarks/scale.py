@@ -43,10 +43,10 @@ def measure(folder: Path, options: Options) -> Figure:
     # By their names these are as near to the host's own backups as can be.
     below = (*(one.replace("host-", "eternia_") for one in others[1:]), "production")
     for verb, words, most in (
-        # Its claim, and the newest manifest.
-        ("status", "status", 2 + _PAGES),
+        # Its claim, the newest manifest, and whether the bucket keeps versions.
+        ("status", "status", 3 + _PAGES),
         ("prune", "plan of pruning", 1 + _PAGES + _OF_PRUNING),
-        ("manifests", "status that reads every manifest", 1 + _PAGES + _HOURS),
+        ("manifests", "status that reads every manifest", 2 + _PAGES + _HOURS),
     ):
         peaks: dict[str, list[float]] = {"many": [], "alone": []}
         seconds: dict[str, list[float]] = {"s3": [], "disk": []}

@@ -4,7 +4,7 @@
 """Look for a history or a document that breaks a promise: `make fuzz`. Ends with an error where it finds one.
 
 FUZZ_HISTORIES (100,000) and FUZZ_DISK (5,000) say how many histories, FUZZ_SECONDS (60) how long for each target,
-FUZZ_ONLY which of them.
+FUZZ_ONLY which of them, FUZZ_SEED where it begins: at another place each time, else.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ class Found:
 
 
 def main() -> None:
-    cores = len(os.sched_getaffinity(0))
+    cores, seed = len(os.sched_getaffinity(0)), int(os.environ.get("FUZZ_SEED") or random.randrange(1, 1 << 30))
     only = os.environ.get("FUZZ_ONLY", "").split() or ["histories", *NAMES]
     unknown = set(only) - {"histories", *NAMES}
     if unknown:
         sys.exit(f"FUZZ_ONLY names {', '.join(sorted(unknown))}; it must be some of: histories {' '.join(NAMES)}")
     shutil.rmtree(_FOLDER, ignore_errors=True)
     with ThreadPoolExecutor(cores) as pool:
-        figures = list(_figures(only, cores, pool))
+        figures = list(_figures(only, cores, seed, pool))
     findings = [row for figure in figures for row in figure.rows if row.met is False]
     whole = not any(os.environ.get(name) for name in ("FUZZ_ONLY", "FUZZ_SECONDS", *_COUNTS))
     print(f"\nWritten to {reliability.keep('fuzz', figures, _ROOT, whole=whole)}")
@@ -63,11 +63,11 @@ def main() -> None:
         sys.exit(f"Found: {', '.join(row.label for row in findings)}. What exactly stands above and in {_FOLDER}.")
 
 
-def _figures(only: list[str], cores: int, pool: ThreadPoolExecutor) -> Iterator[Figure]:
+def _figures(only: list[str], cores: int, seed: int, pool: ThreadPoolExecutor) -> Iterator[Figure]:
     if "histories" in only:
-        yield _shown(_histories(cores, pool))
+        yield _shown(_histories(cores, seed, pool))
     if wanted := [name for name in NAMES if name in only]:
-        yield _shown(_targets(wanted, pool))
+        yield _shown(_targets(wanted, seed, pool))
 
 
 def _shown(figure: Figure) -> Figure:
@@ -75,7 +75,7 @@ def _shown(figure: Figure) -> Figure:
     return figure
 
 
-def _histories(cores: int, pool: ThreadPoolExecutor) -> Figure:
+def _histories(cores: int, seed: int, pool: ThreadPoolExecutor) -> Figure:
     figure = Figure(
         "Random histories of retention",
         "hypothesis: gaps, nights when clocks change, leap days, one second twice, the future and ancient times, "
@@ -84,12 +84,11 @@ def _histories(cores: int, pool: ThreadPoolExecutor) -> Figure:
         "run, a second run removes nothing, and nothing at all goes behind a failed run or under a hold. Different is "
         "what is so within a worker.",
     )
-    first = int(os.environ.get("FUZZ_SEED", random.randrange(1 << 30)))
-    figure.raw["seed"] = first
+    figure.raw["seed"] = seed
     for variable, (where, count) in _COUNTS.items():
         count = int(os.environ.get(variable) or count)
         work = partial(_history_worker, where, -(-count // cores))
-        found = list(pool.map(work, (first + 1000 * worker for worker in range(cores))))
+        found = list(pool.map(work, (seed + 1000 * worker for worker in range(cores))))
         did = {key: sum(one.did.get(key, 0) for one in found) for key in ("histories", "runs", "different")}
         if did["histories"] < count:
             found.append(Found({}, 0.0, f"only {did['histories']:,} histories of {count:,} were lived through"))
@@ -104,7 +103,7 @@ def _history_worker(where: str, count: int, seed: int) -> Found:
     return _run(["fuzz.histories", where, str(count), str(seed)], did)
 
 
-def _targets(wanted: list[str], pool: ThreadPoolExecutor) -> Figure:
+def _targets(wanted: list[str], seed: int, pool: ThreadPoolExecutor) -> Figure:
     seconds = int(os.environ.get("FUZZ_SECONDS", "60"))
     figure = Figure(
         "Fuzzed documents",
@@ -112,7 +111,12 @@ def _targets(wanted: list[str], pool: ThreadPoolExecutor) -> Figure:
         "engine's own error and a message that fits a terminal, or is right: nothing else is raised, nothing goes on "
         "for ever.",
     )
-    found = pool.map(lambda name: _run(["fuzz.worker", name, str(seconds), str(_FOLDER / name)], _executions), wanted)
+    figure.raw["seed"] = seed
+
+    def fuzzed(name: str) -> Found:
+        return _run(["fuzz.worker", name, str(seconds), str(_FOLDER / name), str(seed)], _executions)
+
+    found = pool.map(fuzzed, wanted)
     for name, one in zip(wanted, found):
         _add(figure, name, one.did, "executions", [one])
     return figure

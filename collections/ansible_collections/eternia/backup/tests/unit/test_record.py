@@ -168,6 +168,15 @@ def test_it_is_withdrawn_even_where_nothing_can_be_written_in_place(config, monk
     assert (config.storage_path / "last-run.json").read_bytes() == b""
 
 
+def test_a_record_that_says_something_twice_cannot_outlive_its_withdrawal(config):
+    """What is written over is the first, what JSON counts is the last."""
+    run(config)
+    path = config.storage_path / "last-run.json"
+    path.write_text(path.read_text().replace('"error": ""', '"result": "succeeded", "error": ""'))
+    record.begin(config.storage_path, NOON)
+    assert "it has a name twice" in record.trouble(config.storage_path)
+
+
 LATER = '{"format": 99, "result": "succeeded", "at": "2026-11-22T12:00:00Z"}'
 
 

@@ -21,8 +21,16 @@ BENT = (ValueError, KeyError, TypeError, AttributeError, OverflowError, Recursio
 
 def read(path: Path, form: int) -> dict[str, Any]:
     """The fields of one of that format. Raises OSError, and any of BENT for what is no such document."""
-    fields: dict[str, Any] = json.loads(files.read_small(path))
+    fields: dict[str, Any] = json.loads(files.read_small(path), object_pairs_hook=_once)
     found = fields.get("format", 1)
     if found != form or isinstance(found, bool):
         raise ValueError(f"its format is {quoted(found)}")
+    return fields
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The last of two of a name would count, and a record is taken back by writing over its first."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError("it has a name twice")
     return fields

@@ -24,6 +24,8 @@ from .failure import Failure
 from .version import VERSION
 
 NAME = "last-run.json"
+# More than any error of ours has, and still to be read at a terminal.
+_SHOWN = 3000
 _FORMAT = 1
 _FIRST = f'{{\n  "format": {_FORMAT},\n'.encode()
 
@@ -68,7 +70,7 @@ class Record:
             return None
         if self.result == RUNNING:
             return f"the run of {self.at} was cut off, or still goes on"
-        return f"the run of {self.at} failed: {self.error}"
+        return f"the run of {self.at} failed: {shortened(self.error, _SHOWN)}"
 
     def succeeded(self, now: datetime) -> Record:
         """The record of the same run, which has ended well."""
