@@ -130,7 +130,9 @@ def _history(drawn: tuple) -> History:
         except OverflowError:
             moment = start
         runs.append((moment, named, end))
-    now = moment + after if moment.year < 9990 else moment
+    now = moment + after if 1 < moment.year < 9990 else moment
+    # A day from both ends of time: in any zone it is a moment.
+    now = min(max(now, datetime(1, 1, 2, tzinfo=UTC)), datetime(9999, 12, 30, tzinfo=UTC))
     return History(tuple(runs), frozenset(foreign), policy, now.astimezone(local))
 
 
