@@ -379,3 +379,10 @@ def test_relative_paths_do_not_depend_on_the_current_directory(tmp_path, monkeyp
     assert parsed(block) == here
     assert here.storage_path == Path("/opt/eternia/kept")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_that_no_system_has_fills_no_terminal():
+    for value, wanted in (("x" * 5000, "of 4,096 characters at most"), ("x" * 4000, "must end with .prom")):
+        with pytest.raises(ConfigError, match=wanted) as refused:
+            parse({"report": {"metrics_file": value}}, environment="staging", host="web1", base_dir="/srv/x")
+        assert len(str(refused.value)) < 500

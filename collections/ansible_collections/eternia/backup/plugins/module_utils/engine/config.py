@@ -204,8 +204,8 @@ def _report(reader: Reader, base_dir: str | None) -> Report:
     metrics_file = reader.optional_path("metrics_file", base_dir)
     if metrics_file is not None and metrics_file.suffix != ".prom":
         raise ConfigError(
-            f"backup.report.metrics_file is {str(metrics_file)!r}; its name must end with .prom, because the node "
-            "exporter reads no others."
+            f"backup.report.metrics_file is {quoted(str(metrics_file))}; its name must end with .prom, because the "
+            "node exporter reads no others."
         )
     return Report(
         log_file=reader.optional_path("log_file", base_dir),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from . import units
-from .errors import ConfigError, is_secret, quoted, shortened
+from .errors import PATH_LINE, ConfigError, is_secret, quoted, shortened
 
 # A store may give up on who is silent for 20 s (S3's RequestTimeout), and four connections share the line.
 _LEAST_RATE = 64_000
@@ -106,6 +106,8 @@ class Reader:
             raise self._secret(key, "a path")
         if not isinstance(value, str) or not value or "\0" in value:
             raise self._wrong(key, value, "a path")
+        if len(value) > PATH_LINE:
+            raise self._wrong(key, value, f"a path, of {PATH_LINE:,} characters at most")
         if Path(value).is_absolute():
             return Path(value)
         if base_dir is None:

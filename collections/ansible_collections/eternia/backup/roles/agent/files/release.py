@@ -60,8 +60,19 @@ def give_up(release: Path, reason: str) -> NoReturn:
     with suppress(OSError):
         (release / MARK).unlink()
     shutil.rmtree(release, ignore_errors=True)
-    left = " What there is of it could not be removed." if os.path.lexists(release) else ""
+    left = "" if is_gone(release) else " What there is of it could not be removed."
     sys.exit(f"{release} could not be built: {reason}{left}")
+
+
+def is_gone(path: Path) -> bool:
+    """Whether nothing is there: a disk that gives no answer has not said so."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def build(release: Path, archive: Path, libraries: str) -> None:
