@@ -229,3 +229,10 @@ def test_every_kind_of_failure_is_counted(kind):
     failed = earlier.failed(NOON, Failure(kind, "why"))
     assert failed.failures == {**earlier.failures, kind: earlier.failures.get(kind, 0) + 1}
     assert earlier.failures == {"s3": 2, "source": 1}
+
+
+def test_an_error_of_any_length_fills_no_terminal(config):
+    run(config)
+    path = config.storage_path / "last-run.json"
+    path.write_text(json.dumps({**fields(config), "result": "failed", "error": "x" * 9000}))
+    assert len(record.trouble(config.storage_path)) < 3500
