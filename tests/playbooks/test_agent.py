@@ -290,7 +290,7 @@ def test_an_archive_that_cannot_be_read_leaves_no_half_of_a_release(tmp_path: Pa
 
 
 def test_a_disk_that_gives_no_answer_has_not_said_that_a_release_is_gone(tmp_path: Path) -> None:
-    is_gone = runpy.run_path(str(COLLECTION / "roles/agent/files/release.py"))["is_gone"]
+    is_gone = runpy.run_path(str(CHECKOUT / "collections" / COLLECTION / "roles/agent/files/release.py"))["is_gone"]
     (tmp_path / "file").touch()
     assert is_gone(tmp_path / "release")
     assert not is_gone(tmp_path)
