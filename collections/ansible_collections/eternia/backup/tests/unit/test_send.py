@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from contextlib import closing
@@ -18,6 +19,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine.errors impor
 from ansible_collections.eternia.backup.plugins.module_utils.engine.names import parse
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.local import LocalStore
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Store
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_objects import Objects
 from ansible_collections.eternia.backup.tests.unit.builders import (
     NOON,
     SetClock,
@@ -263,15 +265,17 @@ def test_a_name_that_somebody_took_before_us_is_no_success(config, object_store,
 
 def test_a_manifest_that_somebody_put_there_first_is_no_success(config, object_store, monkeypatch):
     """It describes the very bytes, in the moment between them and ours, so that no restore could use them."""
-    put_manifest = S3Store._put_manifest
+    created = Objects.created
 
-    def slip_in(store, manifest, lock_until):
-        false = replace(manifest, source={**manifest.source, "tables": {"memories": 7}})
-        key = f"{config.cloud.prefix}/{manifest.name}.manifest.json"
-        object_store.client().put_object(Bucket=config.cloud.bucket, Key=key, Body=false.to_json())
-        put_manifest(store, manifest, lock_until)
+    def slip_in(objects, name, body, *lock):
+        if name.endswith(".manifest.json"):
+            false = json.loads(body)
+            false["source"]["tables"] = {"memories": 7}
+            key, false = objects.key(name), json.dumps(false)
+            object_store.client().put_object(Bucket=config.cloud.bucket, Key=key, Body=false)
+        return created(objects, name, body, *lock)
 
-    monkeypatch.setattr(S3Store, "_put_manifest", slip_in)
+    monkeypatch.setattr(Objects, "created", slip_in)
     with pytest.raises(
         backup.RunFailedError, match="is taken: there is a manifest that tells something else of the sam"
     ):

@@ -44,6 +44,9 @@ class Digest:
     algorithm: str
     value: str
 
+    def __str__(self) -> str:
+        return f"{self.algorithm} {self.value}"
+
 
 @dataclass(frozen=True)
 class Parts:

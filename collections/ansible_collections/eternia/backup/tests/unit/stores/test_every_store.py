@@ -23,6 +23,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine.names import
 from ansible_collections.eternia.backup.plugins.module_utils.engine.promises import KEPT, NOT_KEPT, UNKNOWN
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.base import Owner
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Store
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_objects import Objects
 from ansible_collections.eternia.backup.tests.unit.command_line import Host
 
 MIB = 1024 * 1024
@@ -85,17 +86,18 @@ def test_what_is_put_is_listed_proven_and_comes_back(tmp_path, backend, store, s
     assert store.put(path, manifest).bytes_sent == 0
 
 
-def test_the_manifest_comes_last(tmp_path, backend, store):
+def test_the_manifest_comes_last(tmp_path, backend, store, monkeypatch):
     """Whoever looks in between sees a backup that is not verified."""
     path, manifest = backup(tmp_path, FIRST, some(LARGE))
     seen = []
-    real = store._put_manifest
+    created = Objects.created
 
-    def look(*arguments):
+    def look(objects, name, *arguments):
+        assert name == f"{FIRST}.manifest.json"
         seen.append((names_there(backend), only(store).verified))
-        real(*arguments)
+        return created(objects, name, *arguments)
 
-    store._put_manifest = look
+    monkeypatch.setattr(Objects, "created", look)
     store.put(path, manifest)
     assert seen == [({str(FIRST), "eternia_backup.host.json"}, False)]
 

@@ -11,43 +11,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any
 
-from ..promises import CREATE_ONLY, CREATE_ONLY_IN_PARTS, KEPT, NOT_KEPT, OBJECT_LOCK, UNKNOWN, Finding
+from ..promises import CREATE_ONLY, CREATE_ONLY_IN_PARTS, KEPT, NOT_KEPT, UNKNOWN, Finding
+from . import s3_bucket
 from .s3_client import S3Client
 from .s3_create import created, refuses_wrong_bytes
 from .s3_errors import S3Error
+from .s3_objects import Objects
 
 TRIED = "eternia_backup.check-store"
 
 _BODY = b"eternia-backup check-store was here. Nothing of this is a backup, and it may be deleted.\n"
 
-# What keeps a bucket from being asked anything.
-_UNREACHABLE = ("NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch")
-_NOT_KNOWN = ("NotImplemented", "XNotImplemented", "MethodNotAllowed", "405", "501")
-_COLD = ("GLACIER", "DEEP_ARCHIVE")
-_OPEN, _CLOSE = "The bucket is open to everybody", "Block public access to it at once."
-_EVERYBODY = "http://acs.amazonaws.com/groups/global/"
 
-
-def look(
-    client: S3Client, key_of: Callable[[str], str], encryption: Mapping[str, str], *, wrong: str
-) -> tuple[list[Finding], str]:
+def look(objects: Objects, *, wrong: str) -> tuple[list[Finding], str]:
     """Every promise, whether it is kept, and what of ours stays in the store. Raises S3Error where it cannot be asked.
 
-    `wrong` is what is sent with a wrong checksum.
+    `wrong` is the name of what is sent with a wrong checksum.
     """
-    trial = _Trial(client, key_of(TRIED), encryption)
-    versions, lock = _versions(client), _lock(client, needed=client.settings.object_lock_days > 0)
+    client, encryption = objects.client, objects.client.settings.encryption
+    trial = _Trial(client, objects.key(TRIED), encryption)
+    versions, lock = s3_bucket.versions(client), s3_bucket.lock(client)
     findings = [
         *trial.create_only(),
-        _checksums(client, key_of(wrong), encryption),
+        _checksums(client, objects.key(wrong), encryption),
         *trial.what_the_key_may(keeps_versions=versions.verdict == KEPT),
         versions,
         lock,
-        _lifecycle(client, key_of("")),
-        _private(client),
+        s3_bucket.lifecycle(client, objects.key("")),
+        s3_bucket.private(client),
     ]
     return findings, trial.left()
 
@@ -198,141 +190,3 @@ def _checksums(client: S3Client, key: str, encryption: Mapping[str, str]) -> Fin
         "whenever it is proven, which takes the line. Use a store that looks at checksums.",
         True,
     )
-
-
-@dataclass(frozen=True)
-class _Question:
-    """What a bucket is asked about itself. `path` leads to what an answer cannot be without."""
-
-    operation: str
-    path: tuple[str, ...]
-
-    def ask(self, client: S3Client, promise: str, *, needed: bool) -> dict[str, Any] | Finding:
-        """The answer, empty where there is no such setting; a finding where the store does not tell."""
-        no_answer = Finding(promise, UNKNOWN, "The store does not know the question.", needed)
-        try:
-            answer = client.call(self.operation, None)
-        except S3Error as exc:
-            if exc.no_answer or exc.code in _UNREACHABLE:
-                raise
-            if exc.code == "AccessDenied":
-                return replace(no_answer, meaning=f"This key may not read it. {exc}")
-            if exc.code.startswith(("NoSuch", "ObjectLockConfigurationNotFound")):
-                return {}
-            return no_answer if exc.code in _NOT_KNOWN else replace(no_answer, meaning=str(exc))
-        found: Any = answer
-        for step in self.path:
-            found = found.get(step) if isinstance(found, dict) else None
-        # Some answer any question about a bucket with a listing of it.
-        return no_answer if found is None else answer
-
-
-_VERSIONS = _Question("get_bucket_versioning", ())
-_LOCK = _Question("get_object_lock_configuration", ("ObjectLockConfiguration", "ObjectLockEnabled"))
-_LIFECYCLE = _Question("get_bucket_lifecycle_configuration", ("Rules",))
-_BLOCK = _Question("get_public_access_block", ("PublicAccessBlockConfiguration", "BlockPublicAcls"))
-_POLICY = _Question("get_bucket_policy_status", ("PolicyStatus", "IsPublic"))
-_ACL = _Question("get_bucket_acl", ("Owner",))
-
-
-def _versions(client: S3Client) -> Finding:
-    promise = "versions"
-    answer = _VERSIONS.ask(client, promise, needed=False)
-    if isinstance(answer, Finding):
-        return answer
-    if answer.get("Status") == "Enabled":
-        return Finding(promise, KEPT, "What is deleted or overwritten stays as an old version, and is billed.", False)
-    return Finding(
-        promise,
-        NOT_KEPT,
-        "The bucket keeps no versions: what is deleted or overwritten is gone. Switch versioning on, as a last resort.",
-        False,
-    )
-
-
-def _lock(client: S3Client, *, needed: bool) -> Finding:
-    promise = OBJECT_LOCK
-    answer = _LOCK.ask(client, promise, needed=needed)
-    if isinstance(answer, Finding):
-        return answer
-    found = answer.get("ObjectLockConfiguration", {})
-    if found.get("ObjectLockEnabled") != "Enabled":
-        return Finding(
-            promise,
-            NOT_KEPT,
-            "The bucket locks nothing"
-            + (
-                ", and cloud_backup.object_lock_days is set: no backup can be sent. Create a bucket with Object Lock, "
-                "or take object_lock_days out of the configuration."
-                if needed
-                else ": an administrator's key, or a stolen one that may delete versions, destroys what it wants. "
-                "Create a bucket with Object Lock, and set cloud_backup.object_lock_days."
-            ),
-            needed,
-        )
-    rule = found.get("Rule", {}).get("DefaultRetention", {})
-    if rule:
-        span = f"{rule['Days']} days" if rule.get("Days") else f"{rule.get('Years')} years"
-        return Finding(promise, KEPT, f"The bucket locks what arrives for {span} ({rule.get('Mode')}).", needed)
-    if needed:
-        return Finding(promise, KEPT, "The bucket has Object Lock, and backups are sent with a lock.", needed)
-    return Finding(
-        promise,
-        NOT_KEPT,
-        "The bucket has Object Lock, and nothing is locked by itself. Set cloud_backup.object_lock_days.",
-        needed,
-    )
-
-
-def _lifecycle(client: S3Client, folder: str) -> Finding:
-    promise = "no lifecycle"
-    answer = _LIFECYCLE.ask(client, promise, needed=True)
-    if isinstance(answer, Finding):
-        return answer
-    rules = answer.get("Rules", ())
-    harmful = [words for rule in rules if _concerns(rule, folder) for words in _harm(rule)]
-    if not harmful:
-        return Finding(promise, KEPT, "No rule of the bucket removes or archives backups by itself.", True)
-    return Finding(
-        promise,
-        NOT_KEPT,
-        f"A rule of the bucket {', '.join(harmful)}, whatever retention wants. Take it off {client.location(folder)}.",
-        True,
-    )
-
-
-def _concerns(rule: Mapping[str, Any], folder: str) -> bool:
-    """Whether a rule may apply to what lies in `folder`. Our objects have no tags."""
-    chosen = rule.get("Filter", {})
-    both = chosen.get("And", {})
-    if rule.get("Status") != "Enabled" or "Tag" in chosen or both.get("Tags"):
-        return False
-    prefix = str(rule.get("Prefix") or chosen.get("Prefix") or both.get("Prefix") or "")
-    return prefix.startswith(folder) or folder.startswith(prefix)
-
-
-def _harm(rule: Mapping[str, Any]) -> Iterator[str]:
-    expiration = rule.get("Expiration", {})
-    if "Days" in expiration or "Date" in expiration:
-        yield f"removes objects ({expiration.get('Days') or expiration.get('Date')}{' days' * ('Days' in expiration)})"
-    if any(one.get("StorageClass") in _COLD for one in rule.get("Transitions", ())):
-        yield "moves objects to where they have to be thawed before a restore"
-
-
-def _private(client: S3Client) -> Finding:
-    promise = "private"
-    kept = "Nobody without a key can read what lies there."
-    block = _BLOCK.ask(client, promise, needed=True)
-    blocked = {} if isinstance(block, Finding) else block.get("PublicAccessBlockConfiguration", {})
-    if blocked and all(blocked.values()):
-        return Finding(promise, KEPT, f"{kept} Public access is blocked.", True)
-    policy, acl = (question.ask(client, promise, needed=True) for question in (_POLICY, _ACL))
-    if isinstance(policy, dict) and policy.get("PolicyStatus", {}).get("IsPublic") is True:
-        return Finding(promise, NOT_KEPT, f"{_OPEN} by its policy. {_CLOSE}", True)
-    grants = acl.get("Grants", ()) if isinstance(acl, dict) else ()
-    if any(str(grant.get("Grantee", {}).get("URI", "")).startswith(_EVERYBODY) for grant in grants):
-        return Finding(promise, NOT_KEPT, f"{_OPEN} by its access control list. {_CLOSE}", True)
-    for answer in (policy, acl):
-        if isinstance(answer, Finding):
-            return answer
-    return Finding(promise, KEPT, kept, True)

@@ -46,7 +46,21 @@ class S3Settings:
         """`s3://bucket/key`."""
         return f"s3://{self.bucket}/{key}"
 
+    @property
+    def encryption(self) -> dict[str, str]:
+        """What S3 is told of encryption with every object."""
+        return _without_none(ServerSideEncryption=self.sse, SSEKMSKeyId=self.kms_key_id)
+
+    @property
+    def data_options(self) -> dict[str, str]:
+        """The same for the data, and its storage class: a manifest in a cold one could not be read."""
+        return {**self.encryption, **_without_none(StorageClass=self.storage_class)}
+
     def lock_until(self, now: datetime) -> datetime | None:
         """Until when what is sent now is locked; None where nothing is."""
         days = self.object_lock_days
         return now.replace(microsecond=0) + timedelta(days=days) if days else None
+
+
+def _without_none(**options: str | None) -> dict[str, str]:
+    return {key: value for key, value in options.items() if value is not None}
