@@ -1066,6 +1066,19 @@ def test_a_hold_stops_backups_and_no_restore(config):
     assert rows(config.database_path) == 51
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [('"who"', '"no one"'), ("{", '{"who": "twice",'), ("{", '{"format": 2,'), ("2026", "when"), ("}", "")],
+)
+def test_what_is_no_hold_keeps_no_backup_away(config, right, wrong):
+    """A host without backups would be the worse end."""
+    hold.put(config.storage_path, Hold("runbook", "disaster recovery", NOON + timedelta(days=2)))
+    path = config.storage_path / hold.NAME
+    path.write_text(path.read_text().replace(right, wrong))
+    assert hold.read(config.storage_path, NOON) is None
+    backup.run(config, clock=clock())
+
+
 def test_one_at_a_time(config, tmp_path, monkeypatch):
     bring = fetch.bring
     elsewhere = replace(config, storage_path=tmp_path / "other")

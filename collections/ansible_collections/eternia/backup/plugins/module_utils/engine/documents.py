@@ -9,6 +9,7 @@ One that says none is of the first.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,16 @@ def read(path: Path, form: int) -> dict[str, Any]:
     if found != form or isinstance(found, bool):
         raise ValueError(f"its format is {quoted(found)}")
     return fields
+
+
+def write(path: Path, fields: Mapping[str, Any], *, staging: Path | None = None) -> None:
+    """Put one in the place of another, so that a crash leaves either. Raises OSError.
+
+    Without `staging` it is made beside, where one that was cut off is made anew.
+    """
+    staged = path.with_name(f".{path.name}.new") if staging is None else staging / path.name
+    staged.unlink(missing_ok=True)
+    files.replace(path, json.dumps(fields, indent=2).encode() + b"\n", staged=staged)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

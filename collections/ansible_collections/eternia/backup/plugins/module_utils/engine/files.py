@@ -234,9 +234,8 @@ def write_new(path: Path, data: bytes) -> None:
         os.close(descriptor)
 
 
-def replace(path: Path, data: bytes, *, staging: Path) -> None:
-    """Write a small file so that a crash leaves the old one or the new one. Raises OSError."""
-    staged = staging / path.name
+def replace(path: Path, data: bytes, *, staged: Path) -> None:
+    """Write a small file, as `staged` first, so that a crash leaves the old one or the new one. Raises OSError."""
     write_new(staged, data)
     os.replace(staged, path)
     fsync_path(path.parent)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -143,7 +142,7 @@ def write(storage_path: Path, entries: Sequence[Entry], last: Last, *, staging: 
     drills = [asdict(entry) for entry in entries[-_MOST:]]
     fields = {"format": _FORMAT, "last": asdict(last), "drills": drills}
     try:
-        files.replace(storage_path / _NAME, json.dumps(fields, indent=2).encode() + b"\n", staging=staging)
+        documents.write(storage_path / _NAME, fields, staging=staging)
     except OSError as exc:
         raise StoreError(
             f"{storage_path / _NAME} could not be written: {files.reason(exc)}. This drill counts as one that was cut "

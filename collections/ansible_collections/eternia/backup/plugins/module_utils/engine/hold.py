@@ -5,16 +5,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from . import catalog, files, lock, names
+from . import catalog, documents, files, lock, names
 from .config import Config
 from .errors import ConfigError, EngineError, HeldError, LockedError, StoreError
 
 NAME = "hold.json"
+_FORMAT = 1
 # A hold that somebody forgot must not keep a host without backups for ever.
 _MOST_HOURS = 7 * 24
 
@@ -61,9 +61,9 @@ def under_way(storage_path: Path) -> str | None:
 def read(storage_path: Path, now: datetime) -> Hold | None:
     """The hold that is in force, None where there is none or it has expired. One that cannot be read is none."""
     try:
-        fields = json.loads(files.read_small(storage_path / NAME))
+        fields = documents.read(storage_path / NAME, _FORMAT)
         found = Hold(str(fields["who"]), str(fields["why"]), names.from_iso(fields["until"]))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, *documents.BENT):
         return None
     return found if found.until > now else None
 
@@ -96,17 +96,14 @@ def due(found: Hold | None, wanted: Hold, now: datetime) -> Hold:
 
 def put(storage_path: Path, hold: Hold | None) -> None:
     """Put a hold in force in place of another, or end it where `hold` is None. Raises StoreError."""
-    path, staged = storage_path / NAME, storage_path / f".{NAME}.new"
+    path = storage_path / NAME
     files.make_private_dirs(storage_path)
     try:
         if hold is None:
             path.unlink(missing_ok=True)
+            files.fsync_path(storage_path)
         else:
-            staged.unlink(missing_ok=True)
-            fields = {**asdict(hold), "until": names.iso(hold.until)}
-            files.write_new(staged, json.dumps(fields, indent=2).encode() + b"\n")
-            staged.replace(path)
-        files.fsync_path(storage_path)
+            documents.write(path, {**asdict(hold), "until": names.iso(hold.until)})
     except OSError as exc:
         raise StoreError(
             f"{path} could not be changed: {files.reason(exc)}. Free some space or correct the rights there."

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from . import files
+from . import documents, files
 from .errors import TargetError, quoted, shortened
 from .identity import Identity
 from .sqlite import COMPANIONS
@@ -49,12 +49,7 @@ def exists(target: Target) -> bool:
 
 def write(target: Target, journal: Journal) -> None:
     """Put it on the disk, in place of what it was. Raises OSError."""
-    path = target.staging / (_TAKING_BACK if journal.taking_back else _NAME)
-    staged = path.with_name(f"{path.name}.new")
-    staged.unlink(missing_ok=True)
-    files.write_new(staged, json.dumps(asdict(journal), indent=2).encode() + b"\n")
-    os.replace(staged, path)
-    files.fsync_path(target.staging)
+    documents.write(target.staging / (_TAKING_BACK if journal.taking_back else _NAME), asdict(journal))
     files.fsync_path(target.staging.parent)
 
 

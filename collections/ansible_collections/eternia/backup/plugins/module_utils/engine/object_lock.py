@@ -9,7 +9,6 @@ lock is never shortened, so that what is known of one once, beside the backups, 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -163,10 +162,9 @@ def _write(
     path, store = config.storage_path / NAME, "" if config.cloud is None else config.cloud.place
     until = {str(name): names.iso(end) for name, end in sorted(found.items())}
     try:
-        text = json.dumps({"format": _FORMAT, "store": store, "until": until}, indent=2)
         mounts.require(config)
         with lock.held(config.storage_path), local.staging() as staging:
-            files.replace(path, text.encode() + b"\n", staging=staging)
+            documents.write(path, {"format": _FORMAT, "store": store, "until": until}, staging=staging)
     except (EngineError, OSError) as exc:
         why = f"{files.reason(exc)}." if isinstance(exc, OSError) else exc
         warn(f"{path} could not be written: {why} S3 is asked again by the next run.")

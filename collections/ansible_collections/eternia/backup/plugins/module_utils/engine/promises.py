@@ -8,7 +8,6 @@ It lies beside the backups, so that whoever asks for the status is told, too.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -80,12 +79,9 @@ def remember(config: Config, found: StoreCheck) -> None:
     """Keep it for `status`, in place of what was found before. Raises StoreError, ConfigError."""
     mounts.require(config)
     files.make_private_dirs(config.storage_path)
-    path, staged = config.storage_path / NAME, config.storage_path / f".{NAME}.new"
+    path = config.storage_path / NAME
     try:
-        staged.unlink(missing_ok=True)
-        files.write_new(staged, json.dumps({"format": _FORMAT, **asdict(found)}, indent=2).encode() + b"\n")
-        staged.replace(path)
-        files.fsync_path(config.storage_path)
+        documents.write(path, {"format": _FORMAT, **asdict(found)})
     except OSError as exc:
         raise StoreError(
             f"{path} could not be written: {files.reason(exc)}. Free some space or correct the rights there, then "
