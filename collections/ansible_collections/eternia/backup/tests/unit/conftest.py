@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.loaders
+import botocore.session
 import pytest
 from ansible_collections.eternia.backup.plugins.module_utils import engine
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Settings
@@ -38,6 +40,10 @@ from cryptography.x509.oid import NameOID
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # So a shell begins what it starts in the background; what the tests start would never hear of Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Every client of its own session reads the model of S3 again, which takes longer than most of what it is then asked.
+_LOADER = botocore.loaders.create_loader()
+botocore.session.create_loader = lambda *_unused: _LOADER
 
 BUCKET = "eternia-tests"
 # Below it, the identities of our policies may do what those say, in each bucket of the tests.

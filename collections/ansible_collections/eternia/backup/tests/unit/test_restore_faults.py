@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 from ansible_collections.eternia.backup.plugins.module_utils.engine import (
     backup,
+    holders,
     restore,
     snapshot,
     swap,
@@ -155,6 +156,12 @@ def without_index(parts):
 def no_waiting(monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda _: None)
     monkeypatch.setattr(snapshot, "_STATE_PAUSE", 0)
+
+
+@pytest.fixture(autouse=True)
+def nobody_else(monkeypatch):
+    """Each look goes over every open file of the machine, and here thousands of restores look."""
+    monkeypatch.setattr(holders, "_descriptors", lambda: iter(()))
 
 
 @pytest.fixture(scope="module")
