@@ -95,10 +95,11 @@ def _looked_at(world: World) -> Iterator[tuple[report.Figure, list[Tally]]]:
     options = world.options
     if CALLS in options.at:
         tallies = list(_calls(world))
-        yield _figure("Every call fails once", _CALLS_WORDS, tallies, options), tallies
+        words = f"{_CALLS_WORDS} {_form(options, 0)}"
+        yield _figure("Every call fails once", words, tallies), tallies
     if ANSWERS in options.at:
         tallies = list(_answers(world))
-        figure = _figure("Every answer lies once", _ANSWERS_WORDS, tallies, options)
+        figure = _figure("Every answer lies once", f"{_ANSWERS_WORDS} {_form(options, 1)}", tallies)
         for verb in dict.fromkeys(tally.verb for tally in tallies):
             kinds = len(set().union(*(tally.kinds for tally in tallies if tally.verb == verb)))
             met = kinds >= _KINDS if options.whole else None
@@ -116,18 +117,26 @@ _ANSWERS_WORDS = (
     f"Between the command and a real store one of {len(lies.LIES)} things goes wrong with an answer, or with all from "
     "then on, over plain HTTP or TLS. Then the command is given again, over a good line."
 )
-# What of it happens.
+# What of it happens: to calls, and to answers.
 _FORM_WORDS = {
-    "every": "Everything that can go wrong with every call, and once more with another fault in the run that recovers; "
-    "of what installs, and of what travels in parts, the first and the last call from each line. Every answer, over "
-    "both.",
-    "full": "Each line of the product that calls meets everything that can go wrong with it, once for each command, "
-    "at a call and in a scene drawn by a seed, and once more with another fault in the run that recovers; in every "
-    "scene some more and some power cuts. Of every lie the first answer, the last and one that is drawn.",
-    "short": "Of each line of the product one call meets one thing that can go wrong with it, once for each command, "
-    "drawn by a seed, and in every scene some more and some power cuts; every third is followed by another in the run "
-    "that recovers. Of every lie one answer.",
-    "tiny": "A few of each.",
+    "every": (
+        "Everything that can go wrong with every call, and once more with another fault in the run that recovers; of "
+        "what installs, and of what travels in parts, the first and the last call from each line.",
+        "Every answer, over both.",
+    ),
+    "full": (
+        "Each line of the product that calls meets everything that can go wrong with it, once for each command, at a "
+        "call drawn by a seed and in the simplest scene that comes there, and once more with another fault in the run "
+        "that recovers; in every scene some more and some power cuts.",
+        "Of every lie the first answer, the last and one that is drawn.",
+    ),
+    "short": (
+        "Of each line of the product one call meets one thing that can go wrong with it, once for each command, drawn "
+        "by a seed, and in every scene some more and some power cuts; every third is followed by another in the run "
+        "that recovers.",
+        "Of every lie one answer.",
+    ),
+    "tiny": ("A few.", "A few."),
 }
 
 
@@ -137,9 +146,10 @@ def _calls(world: World) -> Iterator[Tally]:
     if set(installs.SCENES) & set(wanted):
         installs.fetch_wheels(world.place)
     recorded = {scene: future.result() for scene, future in [(one, world.submit(_record, one)) for one in wanted]}
-    # Which of several scenes a line of the product is tried in is drawn, too.
+    # Which of several scenes a line of the product is tried in is drawn, too; where all happens to it, it is the
+    # simplest, which is the fastest.
     known: set[tuple[str, ...]] = set()
-    drawn = random.Random(world.options.seed).sample(wanted, len(wanted))
+    drawn = wanted if world.options.full else random.Random(world.options.seed).sample(wanted, len(wanted))
     faults = {scene: harness.chosen(scene, recorded[scene], world.options, known) for scene in drawn}
     jobs = []
     for scene in wanted:
@@ -219,8 +229,12 @@ def _lie(place: str, endpoint: str, scene: Scene, told: Any) -> Tally:
     return answers.work(_host(place, endpoint, scene), told, Certificates(Path(place, "certificates")))
 
 
-def _figure(title: str, how: str, tallies: Sequence[Tally], options: Options) -> report.Figure:
-    figure = report.Figure(title, f"{how} The {options.form} form: {_FORM_WORDS[options.form]}")
+def _form(options: Options, to: int) -> str:
+    return f"The {options.form} form: {_FORM_WORDS[options.form][to]}"
+
+
+def _figure(title: str, how: str, tallies: Sequence[Tally]) -> report.Figure:
+    figure = report.Figure(title, how)
     total = Tally("all", "", points=sum(tally.points for tally in tallies))
     for tally in tallies:
         total.add(tally)
