@@ -110,8 +110,8 @@ def page(results: Mapping[str, Any]) -> str:
 def section(figure: Mapping[str, Any]) -> list[str]:
     """One figure for a page."""
     rows = [(row["label"], row["value"], row["target"], _verdict(row)) for row in figure["rows"]]
-    when = f" Measured {figure['at']}." if "at" in figure else ""
-    head = ["", f"## {figure['title']}", "", f"{figure['how']}{when}", ""]
+    when = f"Measured {figure['at']}." if "at" in figure else ""
+    head = ["", f"## {figure['title']}", "", f"{figure['how']} {when}".strip(), ""]
     return head + table(("", "measured", "target", ""), rows)
 
 
