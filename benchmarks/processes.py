@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
-# What the kernel counts what it reads in, whatever the disk has: getrusage(2).
+# The unit of `ru_inblock`, whatever the disk's own is: getrusage(2).
 _BLOCK = 512
 
 

@@ -41,7 +41,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # So a shell begins what it starts in the background; what the tests start would never hear of Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Every client of its own session reads the model of S3 again, which takes longer than most of what it is then asked.
+# One for all sessions: each reads the model of S3 again, which takes longer than most of what it is then asked.
 _LOADER = botocore.loaders.create_loader()
 botocore.session.create_loader = lambda *_unused: _LOADER
 

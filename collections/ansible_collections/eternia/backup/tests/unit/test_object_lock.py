@@ -225,7 +225,7 @@ def test_a_lock_that_cannot_be_made_longer_is_a_warning(config, monkeypatch, obj
     run(config, NOW)
 
     def denied(store, name, until, **_expected):
-        raise store._client.refusal("put_object_retention", f"{store._settings.prefix}/{name}", "AccessDenied", "No.")
+        raise store._client.refusal("put_object_retention", store._objects.key(name), "AccessDenied", "No.")
 
     monkeypatch.setattr(S3Store, "lock", denied)
     taken = run(config, NOW + DAY + HOUR)

@@ -1068,7 +1068,7 @@ def test_a_hold_stops_backups_and_no_restore(config):
 
 @pytest.mark.parametrize(
     ("right", "wrong"),
-    [('"who"', '"no one"'), ("{", '{"who": "twice",'), ("{", '{"format": 2,'), ("2026", "when"), ("}", "")],
+    [('"who"', '"no one"'), ("2026", "when"), ("}", ""), ("{", "["), ("}", "}}")],
 )
 def test_what_is_no_hold_keeps_no_backup_away(config, right, wrong):
     """A host without backups would be the worse end."""
@@ -1077,6 +1077,14 @@ def test_what_is_no_hold_keeps_no_backup_away(config, right, wrong):
     path.write_text(path.read_text().replace(right, wrong))
     assert hold.read(config.storage_path, NOON) is None
     backup.run(config, clock=clock())
+
+
+def test_a_hold_of_a_later_release_is_one(config):
+    hold.put(config.storage_path, Hold("runbook", "disaster recovery", NOON + timedelta(days=2)))
+    path = config.storage_path / hold.NAME
+    path.write_text(path.read_text().replace('"format": 1', '"format": 2, "ticket": 7'))
+    with pytest.raises(LockedError, match="held by runbook"):
+        backup.run(config, clock=clock())
 
 
 def test_one_at_a_time(config, tmp_path, monkeypatch):

@@ -30,13 +30,8 @@ def read(path: Path, form: int) -> dict[str, Any]:
 
 
 def write(path: Path, fields: Mapping[str, Any], *, staging: Path | None = None) -> None:
-    """Put one in the place of another, so that a crash leaves either. Raises OSError.
-
-    Without `staging` it is made beside, where one that was cut off is made anew.
-    """
-    staged = path.with_name(f".{path.name}.new") if staging is None else staging / path.name
-    staged.unlink(missing_ok=True)
-    files.replace(path, json.dumps(fields, indent=2).encode() + b"\n", staged=staged)
+    """Put one in the place of another, as `files.replace` does. Raises OSError."""
+    files.replace(path, json.dumps(fields, indent=2).encode() + b"\n", staging=staging)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

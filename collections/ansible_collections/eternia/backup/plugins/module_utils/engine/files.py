@@ -234,8 +234,13 @@ def write_new(path: Path, data: bytes) -> None:
         os.close(descriptor)
 
 
-def replace(path: Path, data: bytes, *, staged: Path) -> None:
-    """Write a small file, as `staged` first, so that a crash leaves the old one or the new one. Raises OSError."""
+def replace(path: Path, data: bytes, *, staging: Path | None = None) -> None:
+    """Write a small file so that a crash leaves the old one or the new one. Raises OSError.
+
+    It lies in `staging` first, or beside `path` as `.name.new`: what a crash left of another there is removed.
+    """
+    staged = path.with_name(f".{path.name}.new") if staging is None else staging / path.name
+    staged.unlink(missing_ok=True)
     write_new(staged, data)
     os.replace(staged, path)
     fsync_path(path.parent)

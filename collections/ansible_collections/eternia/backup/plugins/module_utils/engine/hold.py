@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -59,9 +60,12 @@ def under_way(storage_path: Path) -> str | None:
 
 
 def read(storage_path: Path, now: datetime) -> Hold | None:
-    """The hold that is in force, None where there is none or it has expired. One that cannot be read is none."""
+    """The hold that is in force, None where there is none or it has expired. One that cannot be read is none.
+
+    It may be a later release's: whatever says who, why and until when is a hold.
+    """
     try:
-        fields = documents.read(storage_path / NAME, _FORMAT)
+        fields = json.loads(files.read_small(storage_path / NAME))
         found = Hold(str(fields["who"]), str(fields["why"]), names.from_iso(fields["until"]))
     except (OSError, *documents.BENT):
         return None
@@ -103,7 +107,7 @@ def put(storage_path: Path, hold: Hold | None) -> None:
             path.unlink(missing_ok=True)
             files.fsync_path(storage_path)
         else:
-            documents.write(path, {**asdict(hold), "until": names.iso(hold.until)})
+            documents.write(path, {"format": _FORMAT, **asdict(hold), "until": names.iso(hold.until)})
     except OSError as exc:
         raise StoreError(
             f"{path} could not be changed: {files.reason(exc)}. Free some space or correct the rights there."

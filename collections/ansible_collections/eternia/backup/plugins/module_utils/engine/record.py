@@ -107,7 +107,7 @@ def write(storage_path: Path, record: Record, *, staging: Path) -> None:
     rest = {name: value for name, value in asdict(record).items() if name not in ("result", "at")}
     text = _head(record.result, record.at) + json.dumps(rest, indent=2)[2:].encode() + b"\n"
     try:
-        files.replace(storage_path / NAME, text, staged=staging / NAME)
+        files.replace(storage_path / NAME, text, staging=staging)
     except OSError as exc:
         raise StoreError(
             f"{storage_path / NAME} could not be written: {files.reason(exc)}. Free some space or correct the rights."

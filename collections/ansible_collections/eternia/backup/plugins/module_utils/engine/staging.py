@@ -201,9 +201,7 @@ def record(target: Target, staged: Staged) -> None:
         "origin": _origin(staged.location),
     }
     try:
-        (target.staging / RECORD).unlink(missing_ok=True)
-        files.write_new(target.staging / RECORD, json.dumps(fields).encode())
-        files.fsync_path(target.staging)
+        documents.write(target.staging / RECORD, fields)
     except OSError as exc:
         raise TargetError(f"{target.staging / RECORD} could not be written: {files.reason(exc)}.") from exc
 

@@ -156,7 +156,7 @@ def refusal(status, code, *, message="Because.", more="", headers=None):
 class Memory:
     """A store of small objects with habits.
 
-    It ignores create-only, looks at no checksum, refuses some, flips bits, or loses its first answers.
+    It ignores create-only, looks at no checksum, refuses some, flips bits, keeps nothing, or loses its first answers.
     """
 
     def __init__(self, *, create_only=True, checksums=True, refuses=(), first_puts=()):
@@ -165,7 +165,7 @@ class Memory:
         self.echoes = False
         self.create_only = create_only
         self.checksums = checksums
-        self.flip = False
+        self.flip = self.forgets = False
         self.refuses = refuses
         self.first_puts = list(first_puts)
 
@@ -193,7 +193,7 @@ class Memory:
         if self.create_only and path in self.objects:
             return refusal(412, "PreconditionFailed")()
         fault = self.first_puts.pop(0) if self.first_puts and not path.endswith(".json") else None
-        if fault != "ConditionalRequestConflict":
+        if fault != "ConditionalRequestConflict" and not self.forgets:
             self.objects[path] = body
             self.told[path] = headers.get("x-amz-checksum-crc64nvme")
         if fault is not None:
@@ -467,6 +467,15 @@ def test_a_store_that_looks_at_no_checksum_is_read_back(tmp_path, fake_settings)
         StoreError, store.put, *backup(tmp_path, seed=2, name=NEXT)
     )
     assert not [key for key in memory.objects if key.endswith("probe")]
+
+
+def test_what_a_store_took_and_does_not_have_was_not_sent(tmp_path, fake_settings):
+    memory = Memory()
+    store = claimed(fake_settings(memory))
+    memory.forgets = True
+    assert "was sent and answered with success, but it is not there. The local backup is valid. Run again" in (
+        message_of(StoreError, store.put, *backup(tmp_path))
+    )
 
 
 def test_what_such_a_store_says_of_its_objects_is_never_believed(tmp_path, fake_settings):

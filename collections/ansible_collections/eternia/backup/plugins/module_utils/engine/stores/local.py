@@ -136,8 +136,7 @@ class LocalStore:
         """Record that the source still had this backup's content at `moment`."""
         record = json.dumps({"unchanged_at": names.iso(moment)}) + "\n"
         try:
-            path = self.path / f"{name}{SEEN_SUFFIX}"
-            files.replace(path, record.encode(), staged=staging / path.name)
+            files.replace(self.path / f"{name}{SEEN_SUFFIX}", record.encode(), staging=staging)
         except OSError as exc:
             raise StoreError(
                 f"The record beside {self.location(name)} could not be written: {files.reason(exc)}. Run again."
@@ -154,7 +153,7 @@ class LocalStore:
     def mark_drilled(self, copy: Copy, mark: bytes, *, staging: Path) -> None:
         path = self.path / f"{copy.name}{DRILLED_SUFFIX}"
         try:
-            files.replace(path, mark, staged=staging / path.name)
+            files.replace(path, mark, staging=staging)
             if not (self.path / f"{copy.name}{MANIFEST_SUFFIX}").exists():
                 # Pruned a moment ago: a mark alone would stay for ever.
                 path.unlink(missing_ok=True)

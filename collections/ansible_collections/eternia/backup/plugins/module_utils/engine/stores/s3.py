@@ -46,7 +46,6 @@ class S3Store:
     at_once = _AT_ONCE
 
     def __init__(self, settings: S3Settings) -> None:
-        self._settings = settings
         self._objects = Objects(settings)
         self._client = self._objects.client
         self.versions = Versions(self._client, self._objects.key(""))
@@ -109,7 +108,7 @@ class S3Store:
         raw = objects.read(CLAIM)
         if raw is None:
             self._require_empty(owner)
-            checks = refuses_wrong_bytes(self._client, objects.key(_PROBE), self._settings.encryption)
+            checks = refuses_wrong_bytes(self._client, objects.key(_PROBE), self._client.settings.encryption)
             raw = self._claim.made(owner, checks=checks)
             # Where another host was faster, what it wrote is what counts.
             objects.created(CLAIM, raw)
@@ -162,8 +161,6 @@ class S3Store:
         Never overwrites: raises NameTakenError where the name holds anything else. What lies there already is proven,
         not sent, so that a put that was cut off is finished by putting the same backup again.
         """
-        if self.create_only is None:
-            raise RuntimeError("S3Store.put before S3Store.claim")
         lock = s3_lock.options(self._client, lock_until)
         return Put(self._objects, path, manifest, lock).run(base, base_digest)
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a bucket says of itself when it is asked: versions, locks, rules of its own, and who else may read it.
 
-Each finding raises S3Error where the bucket cannot be asked anything.
+Each function raises S3Error where the bucket cannot be asked anything.
 """
 
 from __future__ import annotations

@@ -20,10 +20,10 @@ from .s3_upload import CRC64NVME, Rung
 
 
 class Objects:
-    """What lies under `settings.prefix`. Nothing is asked before the first call. Every method raises S3Error.
+    """What lies under `settings.prefix`. Nothing is asked before the first call; whatever asks raises S3Error.
 
     `create_only` says whether the store was seen to refuse to overwrite where it is asked to, and `checks` whether it
-    was seen to refuse wrong bytes; None before either is known.
+    was seen to refuse wrong bytes; each is None until it is known.
     """
 
     def __init__(self, settings: S3Settings) -> None:
@@ -75,15 +75,18 @@ class Objects:
         return created(self.client, self.key(name), body, options, before=lambda: self.see_it_free(name))
 
     def see_it_free(self, name: str) -> None:
-        """The best that can be had from a store that ignores create-only: look right before writing."""
+        """Refuse what is there already, as a store does that keeps create-only; only where this one does not.
+
+        The best that can be had from it: look right before writing.
+        """
         if self.create_only is False and self.head(name) is not None:
             raise self.client.refusal("put_object", self.key(name), "PreconditionFailed", "found by looking first")
 
     def compared(self, head: Mapping[str, Any] | None, manifest: Manifest, rung: Rung | None = None) -> tuple[str, str]:
         """How an object was compared with its manifest, and in what it differs, "" where it does not.
 
-        `head` is what the store says of it, `rung` how it was sent just now. The store's own word counts where it was
-        seen to refuse wrong bytes; otherwise the object is read back.
+        `head` is what the store says of it, None where it is gone, `rung` how it was sent just now. The store's own
+        word counts where it was seen to refuse wrong bytes; otherwise the object is read back.
         """
         if head is None:
             return "", "it is gone"

@@ -18,12 +18,15 @@ from . import s3_delta
 from .s3_create import again_after_conflict
 from .s3_errors import S3Error
 from .s3_objects import Objects
-from .s3_upload import Upload, ladder, send
+from .s3_upload import Rung, Upload, ladder, send
 
 
 @dataclass(frozen=True)
 class Put:
-    """The finished file at `path` on its way to `objects`; both it and its manifest are put with the options `lock`."""
+    """The finished file at `path` on its way to `objects`; both it and its manifest are put with the options `lock`.
+
+    Whether the store keeps create-only is known by then: `S3Store.claim` finds out.
+    """
 
     objects: Objects
     path: Path
@@ -31,7 +34,12 @@ class Put:
     lock: dict[str, Any]
 
     def run(self, base: BackupName | None, base_digest: Digest | None) -> Transfer:
-        """What travelled, how it was proven. Raises as `S3Store.put`, which says what `base` is."""
+        """What travelled, and how it was proven; `S3Store.put` says what `base` is.
+
+        Raises NameTakenError, S3Error, and StoreError where what lies there afterwards is not what was sent.
+        """
+        if self.objects.create_only is None:
+            raise RuntimeError("a put before a claim")
         recorded = self._recorded()
         head = self.objects.head(self.manifest.name)
         if head is None:
@@ -91,14 +99,22 @@ class Put:
                 raise
             transfer = self._adopted(head)
         else:
-            check, difference = objects.compared(objects.head(name), self.manifest, rung)
-            if difference:
-                raise StoreError(
-                    f"{objects.location(name)} was sent and answered with success, but {difference}. The local "
-                    "backup is valid. Delete the object, then run again."
-                )
-            transfer = self._transfer(check)
+            transfer = self._transfer(self._arrived(rung))
         return replace(transfer, bytes_sent=upload.tally.sent, bytes_copied=upload.tally.copied)
+
+    def _arrived(self, rung: Rung) -> str:
+        """How it was proven that the object is what was sent."""
+        head = self.objects.head(self.manifest.name)
+        sent = f"{self.objects.location(self.manifest.name)} was sent and answered with success, but"
+        if head is None:
+            raise StoreError(
+                f"{sent} it is not there. The local backup is valid. Run again; if it stays so, look at the store: "
+                "eternia-backup check-store."
+            )
+        check, difference = self.objects.compared(head, self.manifest, rung)
+        if difference:
+            raise StoreError(f"{sent} {difference}. The local backup is valid. Delete the object, then run again.")
+        return check
 
     def _adopted(self, head: Mapping[str, Any]) -> Transfer:
         """Go on with an object that a put left without its manifest, if it is ours."""
