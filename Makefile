@@ -97,7 +97,7 @@ soak: $(VENV)/run ## two hours of backups, prunes and restores beside busy write
 	@PYTHONPATH=collections $(BIN)/python -m soak
 
 .PHONY: faults
-faults: $(VENV)/test ## let every call and every answer of the store fail (FAULTS=short, full or every, FAULTS_ONLY="backup calls" or mutations, FAULTS_SEED)
+faults: $(VENV)/test ## let calls and answers of the store fail (FAULTS=short, full or every, FAULTS_ONLY="backup calls" or mutations, FAULTS_SEED)
 	@PYTHONPATH=collections $(BIN)/python -m faults
 
 .PHONY: pins

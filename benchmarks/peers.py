@@ -300,7 +300,7 @@ def _s3_targets(taken: Taken, options: Options) -> Figure:
     size = options.mib << 20
     sent = max(one.sent for one in ours[RANGE]) / size
     figure.add("1 % in a range: bytes sent ÷ the file", f"{sent:.3f}", "≤ 0.05", options.judge(sent <= 0.05))
-    _ratio(figure, options, "— the whole run ÷ restic's", ours[RANGE], _of(taken, "restic", RANGE), 0.5)
+    _ratio(figure, options, "second backup, 1 % in a range ÷ restic's", ours[RANGE], _of(taken, "restic", RANGE), 0.5)
     touched, over = _touched(ours), 1 << 20
     sent_random = max(one.sent for one in ours[RANDOM])
     figure.add(

@@ -22,51 +22,81 @@ _ROOT = Path(__file__).resolve().parent.parent
 _PAGE = _ROOT / "docs" / "reliability.md"
 _RESULTS = Path(os.environ.get("RELIABILITY_DIR") or _ROOT / "build" / "reliability")
 SOURCES = ("faults", "fuzz", "soak")
+_PRODUCT = [f"collections/ansible_collections/eternia/backup/{name}" for name in ("plugins", "roles", "playbooks")]
 
 _WORDS = """\
 # Reliability
 
 What was done to break eternia.backup, how often, and what came of it. `make faults`, `make fuzz` and `make soak` do it
-again and print these figures; `make reliability` makes this page of what they found last. Each ends with an error when
-it finds anything. Short forms of them run before a change lands (`.ci/run`).
+again and print these figures; `make reliability` makes this page of what they found last, of whole runs alone. Each
+ends with an error when it finds anything.
+
+- `make faults` takes 20 minutes, and the package index for what it installs. `FAULTS_SEED=2` draws other faults than 1
+  does, which is where it begins; `FAULTS=full` takes two hours, `FAULTS=every` a day.
+- `make fuzz` takes 10 minutes, and begins elsewhere each time, but where `FUZZ_SEED` says.
+- `make soak` takes two hours.
+- `.ci/run` runs much smaller forms of the three, before a change lands.
 
 A *violation* is a promise broken: the live source changed by a backup; a file under a final name that is not whole, in
-any store; a restored target that is neither wholly old nor wholly new; the newest verified backup, or one of the last
-`minimum_kept`, deleted by retention, or one that Object Lock holds hidden; an exit code that is not true; an error
-that does not say what failed and what to do; a secret in what was said or written; a next run that does not succeed.
+any store; a restored target that is neither wholly old nor wholly new, or what was there lost; the newest verified
+backup, or one of the last `minimum_kept`, deleted by retention, or one that Object Lock holds hidden; a foreign file
+touched; an exit code that is not true; an error that does not say what failed and what to do; a secret in what was said
+or written; a command that hangs; a next run that does not succeed.
 
 ## The promises, and what tries to break each
 
-Unit tests are in `collections/ansible_collections/eternia/backup/tests/unit`.
+Unit tests are in `collections/ansible_collections/eternia/backup/tests/unit`; `make lint` installs `.venv/bin/pytest`.
 
 """
 
 _PROMISES = (
     (
         "The live source is only read; a source that is missing, empty, locked, corrupt or half-written is an error",
-        "`pytest -k snapshot`, `make faults` (backup), `make soak`",
+        "`.venv/bin/pytest -k snapshot`, `make faults` (backup), `make soak`",
     ),
     (
         "After a crash at any instant nothing partial lies under a final name; the next run cleans up and succeeds",
-        "`make faults`: calls from every line of the product, killed and failed, and again in the run that recovers",
+        "`make faults`: calls from the lines that backup, prune, restore, drill and install come to, killed and "
+        "failed, and again in the run that recovers",
     ),
     (
-        "A restore changes the live data by one rename, after everything was checked; what was there is kept",
-        "`make faults` (restore), `pytest -k restore`, `make test-hosts`",
+        "A restore changes the live data by one rename, after everything was checked; what was there is kept (what is "
+        "damaged and has a log: see promise 3 in [README.md](../README.md))",
+        "`make faults` (restore), `.venv/bin/pytest -k restore`, `make test-hosts`",
     ),
     (
-        "Retention never deletes the newest verified backup, the last `minimum_kept`, a pinned, foreign or future one",
+        "Retention never deletes the newest verified backup, the last `minimum_kept`, a pinned, foreign or future one, "
+        "and nothing at all when the run before it failed",
         "`make fuzz` (retention), `make faults` (prune)",
     ),
     (
         "Exit code 0 and `changed` are true; check mode prints what the run would do, and changes nothing",
-        "`make faults` (exit codes), `make fuzz` (the plan is the run), `pytest tests/test_integration.py` (`changed`)",
+        "`make faults` (exit codes), `make fuzz` (the plan is the run), `.venv/bin/pytest tests/test_integration.py` "
+        "(`changed`)",
     ),
     (
         "Everything that fails says what failed, where, and what to do next",
         "`make faults`: any error of another kind is a violation",
     ),
 )
+
+_NOT_TRIED = """
+## What was not tried
+
+- *A real power cut.* It is played: what was not synced is lost, each file's bytes whole, each name by itself. Half of
+  what was not synced, or a disk that lies about a sync, is not played.
+- *Calls and answers* fail on small databases in memory (`/dev/shm`), with parts of 5 MiB, a clock that stands still and
+  no waiting between attempts: no clones on xfs or btrfs, which unit tests cover, and no large files.
+- *Other commands than backup, prune, restore, drill and install*: `status`, `list`, `verify`, `download`, `hold` and
+  the checks only read, or write one small file. The playbooks, which stop and start the application, are tried by
+  `make test-playbooks` and `make test-hosts`.
+- *Other stores.* Faults and lies are those of SeaweedFS on this machine. The stores' own tests also run against moto
+  and rclone's server; nothing here was run against AWS.
+- *In S3:* lies about encrypted or locked backups, faults in pruning or restoring from a locked bucket, random
+  histories.
+- *In the soak:* S3, compression, encryption, kills, a restore over the live database.
+- *Whether advice is right*: only that an error names a place and something to do.
+"""
 
 
 def keep(source: str, figures: Sequence[Figure], place: Path, *, whole: bool) -> Path:
@@ -86,11 +116,15 @@ def keep(source: str, figures: Sequence[Figure], place: Path, *, whole: bool) ->
 
 def _commit() -> str:
     """What was tried: the commit, and whether something was other than it."""
-    git = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    return (_git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*") or "unknown").strip()
+
+
+def _git(*words: str) -> str | None:
+    """What git answers; None where it does not know."""
     try:
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(["git", "-C", str(_ROOT), *words], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return None
 
 
 def page(found: Iterable[dict[str, Any]]) -> str:
@@ -103,8 +137,17 @@ def page(found: Iterable[dict[str, Any]]) -> str:
         facts = ", ".join(
             f"{key} {machine[key]}" for key in ("cpu", "cores", "memory", "filesystem", "kernel", "python")
         )
-        blocks += ["", f"Of commit {results['commit']}, on: {facts}."]
-    return "\n".join(blocks) + "\n"
+        blocks += ["", f"Of commit {results['commit']}{_since(results['commit'])}, on: {facts}."]
+    return "\n".join(blocks) + f"\n{_NOT_TRIED}"
+
+
+def _since(commit: str) -> str:
+    """How much of the product is other than it was then."""
+    changed = _git("diff", "--name-only", commit, "HEAD", "--", *_PRODUCT)
+    if changed is None:
+        return ""
+    count = len(changed.splitlines())
+    return f" (since when {count} of the product's files have changed)" if count else " (the product is as it was then)"
 
 
 def main() -> None:

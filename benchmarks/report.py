@@ -12,14 +12,17 @@ from typing import Any
 PICTURE = "benchmarks.svg"
 
 _METHOD = """\
-`make bench` measures what this page says, prints it and writes `build/bench/results.json`;
-`.venv/bin/python -m benchmarks.run --write-docs` makes this page of it. Nothing here is a test: times depend on the
-machine, so they are given as ratios to something that everybody has, measured in the same run.
+`BENCH_HUGE_MIB=20480 make bench` as root, with Debian's restic, borgbackup, zstd, sqlite3 and xfsprogs, measures what
+this page says, prints it and writes `build/bench/results.json`; `.venv/bin/python -m benchmarks.run --write-docs` makes
+this page of the last run, which `.ci/run` replaces by a small one. Nothing here is a test: times depend on the machine,
+so they are given as ratios to something that everybody has, measured in the same run.
 
 Every measured thing runs in a process of its own, its start included. Contenders take turns (A B C A B C), with the
 source in the page cache and what the one before wrote removed and synced. Since 2026-11-28T14:00Z they also rest first,
 until a virtual machine's host has its free memory back: before, whoever came right after a deletion had memory for
-nothing. A value is the median, the range behind it the smallest and the largest; a ratio is that of the medians, its
+nothing. Where two sections ask the same, the later one counts.
+
+A value is the median, the range behind it the smallest and the largest; a ratio is that of the medians, its
 range that of the single rounds.
 
 "Side by side" is ours and what one would pick instead, each through a first backup, two more after changes, and a

@@ -96,10 +96,10 @@ def _looked_at(world: World) -> Iterator[tuple[report.Figure, list[Tally]]]:
     if CALLS in options.at:
         tallies = list(_calls(world))
         words = f"{_CALLS_WORDS} {_form(options, 0)}"
-        yield _figure("Every call fails once", words, tallies), tallies
+        yield _figure("Calls that fail", words, tallies), tallies
     if ANSWERS in options.at:
         tallies = list(_answers(world))
-        figure = _figure("Every answer lies once", f"{_ANSWERS_WORDS} {_form(options, 1)}", tallies)
+        figure = _figure("Answers that lie", f"{_ANSWERS_WORDS} {_form(options, 1)}", tallies)
         for verb in dict.fromkeys(tally.verb for tally in tallies):
             kinds = len(set().union(*(tally.kinds for tally in tallies if tally.verb == verb)))
             met = kinds >= _KINDS if options.whole else None
@@ -108,14 +108,17 @@ def _looked_at(world: World) -> Iterator[tuple[report.Figure, list[Tally]]]:
 
 
 _CALLS_WORDS = (
-    "Calls of a command to the system, to SQLite and to S3 (points: found by running it) meet EIO, ENOSPC, EDQUOT, "
-    "EACCES, EROFS, a short write, SIGKILL or SIGTERM, once or for ever; and after any of them the power may fail, so "
-    "that what was not put onto the disk is lost. Then the command is given again. Not seen are what SQLite itself "
-    "does, what is asked of the kernel through ctypes (the gate), and what pip does while it installs."
+    "Calls of a command to the system, to SQLite and to S3 meet EIO, ENOSPC, EDQUOT, EACCES, EROFS, a short write, "
+    "SIGKILL or SIGTERM, once or for ever; and after any of them the power may fail, so that what was not put onto the "
+    "disk is lost. Then the command is given again. A point is one call, found by running the command once without a "
+    "fault; a fault is what really happened to one run, power cuts included, and the run that recovers may meet one "
+    "more. What never came was drawn, and the call did not come that time. A scene has few faults where a line of the "
+    "product that it has in common with another was tried there. Not seen are what SQLite itself does, what is asked "
+    "of the kernel through ctypes (the gate), and what pip does while it installs."
 )
 _ANSWERS_WORDS = (
     f"Between the command and a real store one of {len(lies.LIES)} things goes wrong with an answer, or with all from "
-    "then on, over plain HTTP or TLS. Then the command is given again, over a good line."
+    "then on, over plain HTTP or TLS. Then the command is given again, over a good line. A point is one request."
 )
 # What of it happens: to calls, and to answers.
 _FORM_WORDS = {
@@ -239,11 +242,9 @@ def _figure(title: str, how: str, tallies: Sequence[Tally]) -> report.Figure:
     for tally in tallies:
         total.add(tally)
     for tally in (*tallies, total):
-        recovery = f", {tally.seconds_faults} in the run that recovers" if tally.seconds_faults else ""
-        missed = f", {tally.missed:,} more never came" if tally.missed else ""
-        measured = (
-            f"{tally.points:,} points, {tally.faults:,} faults{recovery}{missed}, {len(tally.violations)} violations"
-        )
+        more = f" and {tally.seconds_faults:,} more in the run that recovers" if tally.seconds_faults else ""
+        missed = f"; {tally.missed:,} never came" if tally.missed else ""
+        measured = f"{tally.points:,} points; {tally.faults:,} faults{more}{missed}; {len(tally.violations)} violations"
         figure.add(tally.scene, measured, "0 violations", not tally.violations)
     for tally in tallies:
         figure.raw[tally.scene] = {**asdict(tally), "kinds": sorted(tally.kinds), "violations": len(tally.violations)}

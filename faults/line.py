@@ -162,18 +162,24 @@ class _Server:
                 near = self._shaken(near, self._context)
             # Closed before it is reset: it keeps the connection open.
             with near.makefile("rb") as stream:
-                while (head := _head(stream)) and self._one(near, stream, head):
-                    pass
+                head = _head(stream)
+                if not head:
+                    self._refuse_certificate()
+                while head and self._one(near, stream, head):
+                    head = _head(stream)
         _reset(near)
 
     def _shaken(self, near: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
         try:
             return context.wrap_socket(near, server_side=True)
         except ssl.SSLError:
-            if self._answered.lie.name in lies.TLS_ALONE:
-                # It was looked at, and not taken.
-                self._counted[4] = 1
+            self._refuse_certificate()
             raise
+
+    def _refuse_certificate(self) -> None:
+        """It was looked at, and not taken: in the handshake, or behind it, where urllib3 compares the names."""
+        if self._answered.lie.name in lies.TLS_ALONE:
+            self._counted[4] = 1
 
     def _lie(self, request: str) -> str:
         """The name of the lie that this request is answered with, "" where it is the truth."""

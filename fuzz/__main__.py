@@ -37,7 +37,10 @@ _FOLDER = _ROOT / "build" / "fuzz"
 _PATIENCE = 3600
 # How many histories, and where they are lived through.
 _COUNTS = {"FUZZ_HISTORIES": ("paper", 100_000), "FUZZ_DISK": ("disk", 5_000)}
-_WHERE = {"paper": "judged, and lived through run by run", "disk": "pruned on a real disk with real files"}
+_WHERE = {
+    "paper": "judged, and lived through run by run",
+    "disk": "pruned, with real files (in /dev/shm, where there is one)",
+}
 
 
 class Found:
@@ -80,9 +83,9 @@ def _histories(cores: int, seed: int, pool: ThreadPoolExecutor) -> Figure:
         "Random histories of retention",
         "hypothesis: gaps, nights when clocks change, leap days, one second twice, the future and ancient times, "
         "clocks that jump, legacy and foreign names, failed runs, holds, pins, drills. Keep and remove are all; "
-        "promise 4 holds; what stayed stays; the order of a listing does not matter. On the disk, check mode is the "
-        "run, a second run removes nothing, and nothing at all goes behind a failed run or under a hold. Different is "
-        "what is so within a worker.",
+        "promise 4 holds; what stayed stays; the order of a listing does not matter. With real files, check mode is "
+        "the run, a second run removes nothing, and nothing at all goes behind a failed run or under a hold. Each "
+        "worker draws by itself: of those that differ within one, another may have drawn some, too.",
     )
     figure.raw["seed"] = seed
     for variable, (where, count) in _COUNTS.items():
