@@ -25,7 +25,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine import (
 )
 from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import DamagedError
 from ansible_collections.eternia.backup.plugins.module_utils.engine.names import parse
-from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Store
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_objects import Objects
 from ansible_collections.eternia.backup.tests.unit.builders import NOON, clock, configuration, database
 
 RAW = b"3d1219c7c4c5404aaa1f6d2a48adfda4\n"
@@ -247,8 +247,8 @@ def test_a_backup_from_the_future_is_no_ground_for_a_refusal(cloned):
 
 def test_where_nobody_else_sends_no_manifest_of_another_backup_is_read(machines, monkeypatch):
     asked = []
-    real = S3Store.manifest
-    monkeypatch.setattr(S3Store, "manifest", lambda store, name: asked.append(str(name)) or real(store, name))
+    real = Objects.manifest
+    monkeypatch.setattr(Objects, "manifest", lambda objects, name: asked.append(str(name)) or real(objects, name))
     machines.run(1)
     assert set(asked) == {name_of(1)}
 

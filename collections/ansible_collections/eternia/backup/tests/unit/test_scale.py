@@ -76,6 +76,7 @@ def host(fleet, object_store, credentials_file):
 def counted(config) -> Iterator[dict[str, int]]:
     """What is asked of S3: how many listings, and how many objects by the ends of their names."""
     asked: dict[str, int] = {}
+    one_at_a_time = threading.Lock()
     send = URLLib3Session.send
 
     def counting(session, request):
@@ -87,7 +88,9 @@ def counted(config) -> Iterator[dict[str, int]]:
             what = "versioning"
         else:
             what = unquote(address.path).rpartition("/")[2].partition(".")[2]
-        asked[what] = asked.get(what, 0) + 1
+        # Manifests are asked for by several threads.
+        with one_at_a_time:
+            asked[what] = asked.get(what, 0) + 1
         return send(session, request)
 
     with pytest.MonkeyPatch.context() as patch:
