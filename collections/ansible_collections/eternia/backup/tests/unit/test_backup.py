@@ -52,6 +52,7 @@ from ansible_collections.eternia.backup.tests.unit.builders import (
     database,
     die,
     in_child,
+    leave_in_log,
     open_directory,
     process,
     query,
@@ -671,6 +672,23 @@ def assert_nothing_is_half(config, earlier):
         assert (is_status in ("verified", "legacy"), problems) == (True, [])
         assert query(config.storage_path / name, "PRAGMA integrity_check") == [("ok",)]
         assert query(config.storage_path / name, "SELECT count(*) FROM memories") == [(50,)]
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_short_reads_are_continued(tmp_path, monkeypatch, compression):
+    """What the kernel gives of less than was asked for is not the end of a file."""
+    config = configuration(tmp_path, retention={"keep_last": 1}, minimum_kept=1, compression=compression)
+    database(config.database_path, rows=3000)
+    leave_in_log(config.database_path)
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda descriptor, size, start: pread(descriptor, max(1, size // 2), start))
+    backup.run(config, clock=SetClock(NOON).clock())
+    second = backup.run(config, clock=SetClock(NOON + timedelta(hours=1)).clock())
+    assert second.record.result == "succeeded"
+    pruned = prune.run(config, now=NOON + timedelta(hours=1))
+    assert [str(one.decision.copy.name) for one in pruned.removed] == [FIRST + ".zst" * (compression == "zstd")]
+    found = status.read(config, now=NOON + timedelta(hours=2), verify="full")
+    assert found.newest_verified == str(second.name)
 
 
 @pytest.mark.parametrize("situation", SITUATIONS.values(), ids=SITUATIONS)

@@ -87,6 +87,17 @@ def test_a_prune_removes_and_a_check_of_it_does_not(host):
     assert host.succeed("prune") == "DONE: web1 is pruned\n  removed   nothing\n"
 
 
+def test_a_prune_that_may_remove_nothing_says_why(host):
+    host.back_up(3)
+    host.back_up(2)
+    host.configure(backup={"retention": {"keep_last": 1}, "minimum_kept": 1})
+    record = host.backups / "last-run.json"
+    record.write_text("{")
+    why = f"nothing is removed: The record of the last run ({record}) cannot be read"
+    assert host.succeed("prune").startswith(f"DONE: web1 is pruned\n  removed   nothing\n  kept      2 copies: {why}")
+    assert len(names_of(host)) == 2
+
+
 def test_a_drill_says_what_came_back(host):
     path = host.back_up(2)
     out = host.succeed("drill")

@@ -8,12 +8,15 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
+import re
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
 from ansible_collections.eternia.backup.plugins.module_utils.engine import (
     backup,
+    catalog,
     files,
     health,
     hold,
@@ -29,6 +32,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine.errors impor
 from ansible_collections.eternia.backup.plugins.module_utils.engine.manifest import Digest
 from ansible_collections.eternia.backup.plugins.module_utils.engine.names import iso, parse
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.base import Owner
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.local import LocalStore
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Store
 from ansible_collections.eternia.backup.tests.unit.builders import SetClock, configuration, database
 from ansible_collections.eternia.backup.tests.unit.stores.test_every_store import FIRST, LARGE, some
@@ -412,6 +416,19 @@ def test_a_claim_that_somebody_took_away_is_told_of(config, locks, object_store)
     (warning,) = failed.value.outcome.warnings
     assert "holds backups and has lost what says whose they are" in warning
     assert locks(config)[str(first.name)][1] == NOW + DAYS * DAY
+
+
+def test_a_disk_that_cannot_be_listed_is_told_of(config, monkeypatch):
+    run(config, NOW)
+
+    def unlisted(*_arguments):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(LocalStore, "copies", unlisted)
+    warned = []
+    object_lock.renew(config, catalog.local(config), now=NOW + DAY, warn=warned.append)
+    assert re.match(rf"{config.storage_path} cannot be listed, so that .* a lock may end\. .* The next run", warned[0])
+    assert len(warned) == 1
 
 
 def test_where_s3_gives_no_answer_it_is_not_asked_twice(config, monkeypatch):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import pwd
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -147,6 +148,11 @@ def _removed(pruned: prune.Outcome | None) -> Iterator[str]:
         yield f"  removed   {counted(len(pruned.removed), 'copy', 'copies') if pruned.removed else 'nothing'}"
         for one in pruned.removed:
             yield f"              {one.location}: {'; '.join(one.decision.reasons)}"
+        obstacles = Counter(
+            one.decision.reasons[0] for one in pruned.verdicts if one.decision.reasons[0].startswith(judgement.OBSTACLE)
+        )
+        for why, count in obstacles.items():
+            yield f"  kept      {counted(count, 'copy', 'copies')}: {why}"
         locked = [one for one in pruned.verdicts if one.decision.reasons[0].startswith(judgement.LOCKED)]
         if locked:
             # The newest first, which is locked the longest.

@@ -69,7 +69,7 @@ def take(pin: Pin, path: Path, target: Path, descriptor: int) -> Clone | None:
     shape = sqlite.shape(pin.connection)
     if pin.needed_log is None:
         # Nobody writes to the file while this is so; where the log is needed, checkpoints go on.
-        if os.pread(descriptor, _HEADER_BYTES, 0) != pin.header(_HEADER_BYTES):
+        if files.read_at(descriptor, _HEADER_BYTES, 0) != pin.header(_HEADER_BYTES):
             raise OSError(errno.EIO, "the filesystem's clone of the database is not what the database is")
         return Clone(path, target, size, shape, None)
     log, mark = pin.needed_log

@@ -127,7 +127,7 @@ def decode_parts(source: int, target: int, manifest: Manifest, present: Collecti
 
 def plain_part(source: int, frame: Part, size: int) -> bytes:
     """The `size` bytes that a frame of an open file was made of. Raises DamagedError, StoreError, OSError."""
-    zstd, raw = require(), os.pread(source, frame.bytes, frame.start)
+    zstd, raw = require(), files.read_at(source, frame.bytes, frame.start)
     try:
         # It says itself how large it gets: no memory is given to one that says more than the manifest.
         plain: bytes = zstd.ZstdDecompressor().decompress(raw) if zstd.frame_content_size(raw) == size else b""

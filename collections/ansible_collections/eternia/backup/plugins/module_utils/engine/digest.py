@@ -13,12 +13,12 @@ import errno
 import functools
 import hashlib
 import importlib
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from . import files
 from .errors import StoreError
 from .manifest import Content, Digest, Parts, Stored
 from .parts import in_order, part_bytes, split
@@ -104,7 +104,7 @@ def read_parts(path: Path, size: int, whole: Sums) -> Iterator[bytes]:
     """The parts of a file, which are all hashed into `whole`. Raises OSError, also where it ends early."""
     with path.open("rb", buffering=0) as file:
         for part in split(size):
-            raw = os.pread(file.fileno(), part.bytes, part.start)
+            raw = files.read_at(file.fileno(), part.bytes, part.start)
             if len(raw) != part.bytes:
                 raise OSError(errno.EIO, f"it ends after {part.start + len(raw)} of {size} bytes")
             whole.update(raw)

@@ -30,6 +30,14 @@ def write_at(target: int, data: bytes, offset: int) -> None:
         view, offset = view[count:], offset + count
 
 
+def read_at(source: int, size: int, offset: int) -> bytes:
+    """As many of `size` bytes as there are: a short read is continued, not taken for the end."""
+    data = os.pread(source, size, offset)
+    while 0 < len(data) < size and (more := os.pread(source, size - len(data), offset + len(data))):
+        data += more
+    return data
+
+
 def fsync_path(path: Path) -> None:
     """Put a file's bytes, or a directory's names, onto the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -221,7 +229,7 @@ def small(descriptor: int, *, most: int = _MOST_OF_SMALL) -> bytes:
     size = os.fstat(descriptor).st_size
     if size > most:
         raise OSError(errno.EFBIG, f"it has {size} bytes, and nothing of ours is that large")
-    return os.pread(descriptor, size, 0)
+    return read_at(descriptor, size, 0)
 
 
 def write_new(path: Path, data: bytes) -> None:

@@ -20,6 +20,8 @@ from .stores.base import S3, Copy, Store
 
 # How the reason begins of what stays although no rule wants it.
 LOCKED = "locked until"
+# And of what stays because nothing may be removed now.
+OBSTACLE = "nothing is removed:"
 
 # How long a safety backup stays at least.
 _SAFETY_DAYS = 30
@@ -103,7 +105,7 @@ class Judge:
             return decisions
         obstacle = self.obstacles.get(store.name)
         if obstacle is not None:
-            return [Decision(one.copy, True, (f"nothing is removed: {obstacle}",)) for one in decisions]
+            return [Decision(one.copy, True, (f"{OBSTACLE} {obstacle}",)) for one in decisions]
         decisions = apply_policy(self._proven(store, copies), policy, self.now, witnesses=witnesses)
         held = self._locked(store, [one.copy for one in decisions if not one.keep])
         return [

@@ -100,7 +100,7 @@ class _Source:
         try:
             if self._frames:
                 return compression.plain_part(self.descriptor, self._frames[place], part.bytes)
-            return os.pread(self.descriptor, part.bytes, part.start)
+            return files.read_at(self.descriptor, part.bytes, part.start)
         except OSError as exc:
             self.is_readable = False
             log.warning(f"{self._name} cannot be read ({files.reason(exc)}): no more is taken from it.", log.RECOVERY)

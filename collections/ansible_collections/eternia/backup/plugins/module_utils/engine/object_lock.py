@@ -65,9 +65,14 @@ def _renew(config: Config, local: LocalStore, now: datetime, warn: Callable[[str
     locked = 0
     failures: list[EngineError] = []
     here: list[Copy] = []
-    # Where it cannot be read, it is S3 that has to do without.
-    with suppress(StoreError, OSError):
+    try:
         here = list(local.copies())
+    except (StoreError, OSError) as exc:
+        why = f"{files.reason(exc)}." if isinstance(exc, OSError) else exc
+        warn(
+            f"{local.path} cannot be listed, so that what is kept for the sake of the disk alone was not locked for "
+            f"longer in S3: a lock may end. {why} The next run locks it; if it stays so, correct what is wrong there."
+        )
     for copy in _kept(config, copies, here, now):
         try:
             end = found.get(copy.name) or remote.locked_until(copy.name)

@@ -82,7 +82,7 @@ class Pin:
 
     def header(self, size: int) -> bytes:
         """The first bytes of the database file."""
-        return os.pread(self._database, size, 0)
+        return files.read_at(self._database, size, 0)
 
     def clone_to(self, target: int) -> bool:
         """Clone the database file, without what only the log has; False where the filesystem has no clones."""
@@ -96,7 +96,7 @@ class Pin:
             newer = None if pages is None else pages.get(start // step + 1)
             length = min(step, self.size - start)
             # The page at 1 GiB is never written: behind the end of the file it is in neither place, and reads as zeros.
-            yield newer or os.pread(self._database, length, start).ljust(length, b"\0")
+            yield newer or files.read_at(self._database, length, start).ljust(length, b"\0")
 
     @property
     def _file_bytes(self) -> int:

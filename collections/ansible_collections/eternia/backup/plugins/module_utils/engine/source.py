@@ -129,7 +129,7 @@ def examine(source: Source) -> int:
 def _require_sqlite(path: Path, size: int) -> None:
     try:
         with files.opened(files.open_plain(os.path.realpath(path))) as descriptor:
-            header = os.pread(descriptor, _HEADER_BYTES, 0)
+            header = files.read_at(descriptor, _HEADER_BYTES, 0)
     except OSError as exc:
         raise SourceError(
             rights.lacking(path, DATABASE)

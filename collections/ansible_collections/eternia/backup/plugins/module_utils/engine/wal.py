@@ -53,7 +53,7 @@ class Mark:
 def read_mark(index: int) -> Mark | None:
     """Read the WAL-index behind the open `-shm` file; None while a writer is changing it."""
     size = _INDEX_HEADER.size
-    raw = os.pread(index, 2 * size + _BACKFILLED.size, 0)
+    raw = files.read_at(index, 2 * size + _BACKFILLED.size, 0)
     if len(raw) < 2 * size + _BACKFILLED.size or raw[:size] != raw[size : 2 * size]:
         return None
     ready, page_size, frames, pages, salts = _INDEX_HEADER.unpack_from(raw)
@@ -92,7 +92,7 @@ class Pages:
         frame = self._frames[page]
         if not frame:
             return None
-        raw = os.pread(self._log, _FRAME_HEADER.size + self._mark.page_size, self._offset(frame))
+        raw = files.read_at(self._log, _FRAME_HEADER.size + self._mark.page_size, self._offset(frame))
         self._check(raw, frame)
         if len(raw) != _FRAME_HEADER.size + self._mark.page_size:
             # Half a page would be laid over a whole one.
@@ -100,7 +100,7 @@ class Pages:
         return raw[_FRAME_HEADER.size :]
 
     def _page_of(self, frame: int) -> int:
-        return self._check(os.pread(self._log, _FRAME_HEADER.size, self._offset(frame)), frame)
+        return self._check(files.read_at(self._log, _FRAME_HEADER.size, self._offset(frame)), frame)
 
     def _check(self, raw: bytes, frame: int) -> int:
         """The page's number in a frame that belongs to the mark."""
