@@ -8,8 +8,10 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import select
 import subprocess
 import sys
+import threading
 import time
 from contextlib import ExitStack, closing, contextmanager, suppress
 
@@ -40,6 +42,10 @@ while time.monotonic() < end:
     time.sleep(random.expovariate(20))
 print(noted)
 """
+
+
+class InterruptedByASignal(BaseException):
+    """As SIGTERM's handler raises it."""
 
 
 def can_be_shut(path) -> bool:
@@ -79,7 +85,7 @@ def test_whoever_waits_when_it_ends_is_refused(tmp_path, monkeypatch):
 
     def late(queue, wake):
         # Nobody answers until the gate is being opened again.
-        os.read(wake, 1)
+        select.select([wake], [], [])
         answer(queue, wake)
 
     monkeypatch.setattr(gate, "_answer", late)
@@ -90,6 +96,33 @@ def test_whoever_waits_when_it_ends_is_refused(tmp_path, monkeypatch):
     output, error = waiting.communicate(timeout=10)
     assert (output, waiting.returncode) == ("", 1)
     assert "Operation not permitted" in error
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_a_signal_while_it_is_opened_again_leaves_no_file_shut(tmp_path, monkeypatch, done):
+    """Nobody waits for an answering that was not told to end."""
+    path = tmp_path / "file"
+    path.write_bytes(b"inside")
+    write, told = os.write, []
+
+    def signalled(descriptor, data):
+        told.append(data)
+        if len(told) > 1 or done:
+            write(descriptor, data)
+        if len(told) == 1:
+            raise InterruptedByASignal
+
+    def shut_and_open():
+        with gate.shut(path) as is_shut:
+            assert is_shut
+            monkeypatch.setattr(os, "write", signalled)
+
+    with pytest.raises(InterruptedByASignal):
+        shut_and_open()
+    monkeypatch.undo()
+    assert told
+    assert not [one for one in threading.enumerate() if one.daemon]
+    assert opened(path).stdout == "b'inside'\n"
 
 
 def test_a_process_that_is_killed_leaves_no_file_shut(tmp_path):

@@ -43,19 +43,25 @@ def shut(*paths: Path) -> Iterator[bool]:
             stack.callback(os.close, queue)
             for path in paths:
                 _mark(queue, _MARK_ADD, _OPEN_PERM, bytes(path))
-            wake, woken = os.pipe()
+            wake, waker = os.pipe()
             stack.callback(os.close, wake)
-            closing = stack.enter_context(ExitStack())
-            closing.callback(os.close, woken)
+            stack.callback(os.close, waker)
             answering = threading.Thread(target=_answer, args=(queue, wake), daemon=True)
+
+            def end() -> None:
+                if answering.is_alive():
+                    os.write(waker, b"\0")
+                    answering.join()
+
+            # The answering ends, then what it reads from is closed. Twice: SIGTERM may end the first before it did
+            # anything, and who waits for the answering would then wait for ever, with the gate shut.
+            stack.callback(end)
+            stack.callback(end)
             answering.start()
         except (OSError, AttributeError, ImportError, RuntimeError):
             stack.close()
             yield False
             return
-        # In this order: the answering ends, then what it reads from is closed.
-        stack.callback(answering.join)
-        stack.callback(closing.close)
         yield True
 
 
@@ -82,7 +88,7 @@ def _call(name: str, *arguments: object) -> int:
 
 
 def _answer(queue: int, wake: int) -> None:
-    """Answer until `wake` is closed at its other end; then refuse who still waits."""
+    """Answer until there is something in `wake`; then refuse who still waits."""
     waiting = select.poll()
     waiting.register(queue, select.POLLIN)
     waiting.register(wake, select.POLLIN)
