@@ -43,14 +43,15 @@ def shut(*paths: Path) -> Iterator[bool]:
             stack.callback(os.close, queue)
             for path in paths:
                 _mark(queue, _MARK_ADD, _OPEN_PERM, bytes(path))
-            wake, waker = os.pipe()
+            wake, woken = os.pipe()
             stack.callback(os.close, wake)
-            stack.callback(os.close, waker)
+            # Unlike a descriptor it can be closed twice.
+            waker = stack.enter_context(FileIO(woken, "w"))
             answering = threading.Thread(target=_answer, args=(queue, wake), daemon=True)
 
             def end() -> None:
+                waker.close()
                 if answering.is_alive():
-                    os.write(waker, b"\0")
                     answering.join()
 
             # The answering ends, then what it reads from is closed. Twice: SIGTERM may end the first before it did
@@ -88,7 +89,7 @@ def _call(name: str, *arguments: object) -> int:
 
 
 def _answer(queue: int, wake: int) -> None:
-    """Answer until there is something in `wake`; then refuse who still waits."""
+    """Answer until `wake` is closed at its other end; then refuse who still waits."""
     waiting = select.poll()
     waiting.register(queue, select.POLLIN)
     waiting.register(wake, select.POLLIN)
