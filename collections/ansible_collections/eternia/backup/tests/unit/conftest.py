@@ -43,7 +43,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 # One for all sessions: each reads the model of S3 again, which takes longer than most of what it is then asked.
 _LOADER = botocore.loaders.create_loader()
-botocore.session.create_loader = lambda *_unused: _LOADER
+botocore.session.create_loader = lambda *_unused, **_options: _LOADER
 
 BUCKET = "eternia-tests"
 # Below it, the identities of our policies may do what those say, in each bucket of the tests.
