@@ -164,7 +164,7 @@ class _Server:
             with near.makefile("rb") as stream:
                 head = _head(stream)
                 if not head:
-                    self._refuse_certificate()
+                    self._note_refused_certificate()
                 while head and self._one(near, stream, head):
                     head = _head(stream)
         _reset(near)
@@ -173,10 +173,10 @@ class _Server:
         try:
             return context.wrap_socket(near, server_side=True)
         except ssl.SSLError:
-            self._refuse_certificate()
+            self._note_refused_certificate()
             raise
 
-    def _refuse_certificate(self) -> None:
+    def _note_refused_certificate(self) -> None:
         """It was looked at, and not taken: in the handshake, or behind it, where urllib3 compares the names."""
         if self._answered.lie.name in lies.TLS_ALONE:
             self._counted[4] = 1
