@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from . import (
     listing,
     machine,
     memory,
+    object_store,
     peers,
     playbook,
     plot,
@@ -59,6 +60,9 @@ def main() -> None:
         return
     # So that the large files go, whatever ends us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    with suppress(object_store.NoStoreError):
+        # Whoever needs it says so; here it is for the facts, which name its version.
+        object_store.binary("s5cmd")
     with _folder(options.place / "scene") as folder:
         facts = machine.facts(options.place)
         print(report.machine_text(facts), flush=True)

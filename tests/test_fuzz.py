@@ -100,6 +100,6 @@ def test_yaml_that_python_refuses(text: bytes) -> None:
 
 
 def test_a_target_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(targets.manifest, "_text", lambda value: value)
+    monkeypatch.setattr(targets.manifest.untrusted, "text", lambda value: value)
     with pytest.raises(AssertionError):
         targets.TARGETS["manifest"].check(bent("manifest", "verified.at", "two\nlines"))

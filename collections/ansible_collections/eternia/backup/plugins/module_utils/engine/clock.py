@@ -67,10 +67,12 @@ def newest_gap(moments: Iterable[datetime], *, believed_after: timedelta | None 
     """
     distinct = [moment for moment, _same in groupby(moments)]
     for place, (later, moment) in enumerate(zip(distinct, distinct[1:])):
-        if later - moment > MOST_GAP:
+        length = later - moment
+        if length > MOST_GAP:
             return Gap(moment, later)
         is_young = believed_after is not None and (place < _BELIEVED or distinct[0] - later < believed_after)
-        if is_young and later - moment > max(_LEAST_GAP, _UNUSUAL * _usual(distinct[place + 1 :])):
+        # Few are as long as that, and there may be a million to look at.
+        if is_young and length > _LEAST_GAP and length > _UNUSUAL * _usual(distinct[place + 1 :]):
             return Gap(moment, later, passes=True)
     return None
 

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from . import names
-from .errors import DamagedError, SourceError, is_line, quoted, shortened
+from . import names, untrusted
+from .errors import DamagedError, SourceError, quoted, shortened
 from .names import DATABASE, STATE, BackupName
 from .parts import part_bytes
 from .version import VERSION
@@ -28,9 +27,6 @@ FORMAT = 1
 MOST_BYTES = 16 << 20
 # Blocks and lists: empty ones take 25 times their bytes in memory. Ours have a dozen, and what names of tables have.
 _MOST_BRACKETS = 2_000_000
-# `source` holds blocks in a block; what is deeper was not written by this program, and could not be written again.
-_MOST_LEVELS = 8
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 _ORDER = (
     *("format", "name", "kind", "environment", "host", "machine", "created_at", "tool_version"),
     *("source", "content", "stored", "verified", "transfer"),
@@ -223,37 +219,41 @@ def _is_too_large(raw: bytes) -> bool:
 def _from_fields(fields: Mapping[str, Any]) -> Manifest:
     content, stored, verified = fields["content"], fields["stored"], fields["verified"]
     parts = content["parts"]
-    digests = tuple(_hex(part) for part in parts["digests"])
-    if digests and len(digests) != -(-_size(content["bytes"]) // (_size(parts["bytes"]) or 1)):
+    digests = tuple(untrusted.hexadecimal(part) for part in parts["digests"])
+    if digests and len(digests) != -(-untrusted.size(content["bytes"]) // (untrusted.size(parts["bytes"]) or 1)):
         raise ValueError(f"{len(digests)} parts of {parts['bytes']} bytes do not make up the content")
-    frames = tuple(_size(frame) for frame in stored.get("frames", ()))
-    if frames and _size(parts["bytes"]) > part_bytes(_size(content["bytes"])):
+    frames = tuple(untrusted.size(frame) for frame in stored.get("frames", ()))
+    if frames and untrusted.size(parts["bytes"]) > part_bytes(untrusted.size(content["bytes"])):
         # One at a time is in memory.
         raise ValueError(f"no part of {content['bytes']} bytes has {parts['bytes']}")
     if frames and (len(frames), sum(frames)) != (len(digests), stored["bytes"]):
         raise ValueError(f"{len(frames)} frames of {sum(frames)} bytes do not make up what is stored")
     found = Manifest(
-        name=_text(fields["name"]),
-        kind=_text(fields["kind"]),
-        environment=_text(fields["environment"]),
-        host=_text(fields["host"]),
-        machine=None if fields.get("machine") is None else _text(fields["machine"]),
-        created_at=_text(fields["created_at"]),
-        tool_version=_text(fields["tool_version"]),
-        source=require_facts(fields["source"]),
+        name=untrusted.text(fields["name"]),
+        kind=untrusted.text(fields["kind"]),
+        environment=untrusted.text(fields["environment"]),
+        host=untrusted.text(fields["host"]),
+        machine=None if fields.get("machine") is None else untrusted.text(fields["machine"]),
+        created_at=untrusted.text(fields["created_at"]),
+        tool_version=untrusted.text(fields["tool_version"]),
+        source=untrusted.facts(fields["source"]),
         content=Content(
-            bytes=_size(content["bytes"]),
+            bytes=untrusted.size(content["bytes"]),
             digest=_digest(content["digest"]),
-            parts=Parts(bytes=_size(parts["bytes"]), digests=digests),
+            parts=Parts(bytes=untrusted.size(parts["bytes"]), digests=digests),
         ),
         stored=Stored(
-            bytes=_size(stored["bytes"]),
+            bytes=untrusted.size(stored["bytes"]),
             digest=_digest(stored["digest"]),
-            crc64nvme=None if stored["crc64nvme"] is None else _text(stored["crc64nvme"]),
-            encoding=tuple(_text(step) for step in stored["encoding"]),
+            crc64nvme=None if stored["crc64nvme"] is None else untrusted.text(stored["crc64nvme"]),
+            encoding=tuple(untrusted.text(step) for step in stored["encoding"]),
             frames=frames,
         ),
-        verified=Verified(check=_text(verified["check"]), at=_text(verified["at"]), result=_ok(verified["result"])),
+        verified=Verified(
+            check=untrusted.text(verified["check"]),
+            at=untrusted.text(verified["at"]),
+            result=untrusted.ok(verified["result"]),
+        ),
         transfer=None if fields.get("transfer") is None else _transfer(fields["transfer"]),
     )
     as_stored, as_restored = ((one.bytes, one.digest) for one in (found.stored, found.content))
@@ -264,68 +264,15 @@ def _from_fields(fields: Mapping[str, Any]) -> Manifest:
 
 def _transfer(fields: Mapping[str, Any]) -> Transfer:
     return Transfer(
-        check=_text(fields["check"]),
+        check=untrusted.text(fields["check"]),
         create_only=fields["create_only"] is True,
-        bytes_sent=_size(fields["bytes_sent"]),
-        bytes_copied=_size(fields.get("bytes_copied", 0)),
+        bytes_sent=untrusted.size(fields["bytes_sent"]),
+        bytes_copied=untrusted.size(fields.get("bytes_copied", 0)),
     )
 
 
 def _digest(fields: Mapping[str, Any]) -> Digest:
-    algorithm = _text(fields["algorithm"])
+    algorithm = untrusted.text(fields["algorithm"])
     if algorithm not in ("blake3", "sha256"):
         raise ValueError(f"unknown digest algorithm {quoted(algorithm)}")
-    return Digest(algorithm, _hex(fields["value"]))
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"text expected, found {quoted(value)}")
-    if not is_line(value):
-        # It goes into logs and messages.
-        raise ValueError(f"a short line of text expected, found {quoted(value)}")
-    return value
-
-
-def require_facts(value: Any) -> dict[str, Any]:
-    """The facts of a source, where they can be shown and added up. Raises ValueError, TypeError."""
-    if not isinstance(value, dict) or _is_deeper(value, _MOST_LEVELS):
-        raise ValueError(f"facts of the source expected, found {quoted(value)}")
-    for counts in (value.get(key) for key in ("tables", "keys")):
-        if counts is not None:
-            # Whoever reads them adds them up.
-            _counts(counts)
-    return value
-
-
-def _counts(value: Any) -> None:
-    if not isinstance(value, dict):
-        raise ValueError(f"numbers by name expected, found {quoted(value)}")
-    for count in value.values():
-        _size(count)
-
-
-def _is_deeper(value: Any, levels: int) -> bool:
-    if not isinstance(value, (dict, list)):
-        return False
-    inner = value.values() if isinstance(value, dict) else value
-    return levels == 0 or any(_is_deeper(one, levels - 1) for one in inner)
-
-
-def _ok(value: Any) -> str:
-    if value != "ok":
-        raise ValueError(f"its check was not ok but {quoted(value)}")
-    return "ok"
-
-
-def _hex(value: Any) -> str:
-    text = _text(value)
-    if not _DIGEST.fullmatch(text):
-        raise ValueError(f"a digest of 64 hexadecimal digits expected, found {quoted(text)}")
-    return text
-
-
-def _size(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
-        raise ValueError(f"a size in bytes expected, found {quoted(value)}")
-    return value
+    return Digest(algorithm, untrusted.hexadecimal(fields["value"]))
