@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from .report import Figure, section, table
 _ROOT = Path(__file__).resolve().parent.parent
 _PAGE = _ROOT / "docs" / "reliability.md"
 _RESULTS = Path(os.environ.get("RELIABILITY_DIR") or _ROOT / "build" / "reliability")
-SOURCES = ("faults", "fuzz", "soak")
+# What found it, and how many figures a page has of it at least.
+SOURCES = {"faults": 3, "fuzz": 2, "soak": 1}
 _PRODUCT = [f"collections/ansible_collections/eternia/backup/{name}" for name in ("plugins", "roles", "playbooks")]
 
 _WORDS = """\
@@ -99,19 +101,39 @@ _NOT_TRIED = """
 """
 
 
-def keep(source: str, figures: Sequence[Figure], place: Path, *, whole: bool) -> Path:
-    """Write what one of SOURCES found, on the disk of `place`, and return where; what is not `whole` is on no page."""
-    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    found = {
-        "at": at,
-        "commit": _commit(),
-        "machine": machine.facts(place),
-        "figures": [{**asdict(figure), "at": at} for figure in figures],
-    }
+def keep(
+    source: str, figures: Sequence[Figure], place: Path, *, whole: bool, form: str = "", amends: bool = False
+) -> Path:
+    """Write what one of SOURCES found, on the disk of `place`, and return where; what is not `whole` is on no page.
+
+    A part of one `form` lies beside those of the others. What `amends` leaves the figures of other titles as they are.
+    """
+    tried = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "commit": _commit()}
+    made = [{**asdict(figure), **tried, "machine": machine.facts(place)} for figure in figures]
+    path = _RESULTS / f"{source}.json" if whole else _part(source, form)
+    if amends and path.exists():
+        new = {figure["title"]: figure for figure in made}
+        made = [new.pop(figure["title"], figure) for figure in _read(path)] + [*new.values()]
     _RESULTS.mkdir(parents=True, exist_ok=True)
-    path = _RESULTS / f"{source}{'' if whole else '.part'}.json"
-    path.write_text(json.dumps(found, indent=2) + "\n")
+    path.write_text(json.dumps(made, indent=2) + "\n")
     return path
+
+
+def kept(source: str, form: str) -> list[dict[str, Any]]:
+    """Those figures of a part which tried the product as it is now, where all of it is committed."""
+    path = _part(source, form)
+    if not path.exists() or _commit().endswith("-dirty"):
+        return []
+    return [figure for figure in _read(path) if _changed(figure["commit"]) == []]
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(path.read_text())
+    return found
+
+
+def _part(source: str, form: str) -> Path:
+    return _RESULTS / f"{source}.{form + '.' if form else ''}part.json"
 
 
 def _commit() -> str:
@@ -127,37 +149,50 @@ def _git(*words: str) -> str | None:
         return None
 
 
-def page(found: Iterable[dict[str, Any]]) -> str:
-    """The page of some results, each with its machine and its figures."""
+def page(figures: Iterable[dict[str, Any]]) -> str:
+    """The page of figures, each with the commit that was tried and the machine."""
     blocks = [_WORDS + "\n".join(table(("promise", "what tries"), _PROMISES))]
-    for results in found:
-        for figure in results["figures"]:
+    for tried, its in groupby(figures, key=_tried):
+        for figure in its:
             blocks += section(figure)
-        machine = results["machine"]
-        facts = ", ".join(
-            f"{key} {machine[key]}" for key in ("cpu", "cores", "memory", "filesystem", "kernel", "python")
-        )
-        blocks += ["", f"Of commit {results['commit']}{_since(results['commit'])}, on: {facts}."]
+        blocks += ["", tried]
     return "\n".join(blocks) + f"\n{_NOT_TRIED}"
+
+
+def _tried(figure: dict[str, Any]) -> str:
+    names = ("cpu", "cores", "memory", "filesystem", "kernel", "python")
+    facts = ", ".join(f"{name} {figure['machine'][name]}" for name in names)
+    return f"Of commit {figure['commit']}{_since(figure['commit'])}, on: {facts}."
 
 
 def _since(commit: str) -> str:
     """How much of the product is other than it was then."""
-    changed = _git("diff", "--name-only", commit, "HEAD", "--", *_PRODUCT)
+    changed = _changed(commit)
     if changed is None:
         return ""
-    count = len(changed.splitlines())
-    return f" (since when {count} of the product's files have changed)" if count else " (the product is as it was then)"
+    return (
+        f" (since when {len(changed)} of the product's files have changed)"
+        if changed
+        else " (the product is as it was then)"
+    )
+
+
+def _changed(commit: str) -> list[str] | None:
+    """The files of the product that are other than they were then; None where nobody knows."""
+    changed = _git("diff", "--name-only", commit, "HEAD", "--", *_PRODUCT)
+    return None if changed is None else changed.splitlines()
 
 
 def main() -> None:
-    missing = [name for name in SOURCES if not (_RESULTS / f"{name}.json").exists()]
+    paths = {name: _RESULTS / f"{name}.json" for name in SOURCES}
+    found = {name: _read(path) if path.exists() else [] for name, path in paths.items()}
+    missing = [name for name, least in SOURCES.items() if len(found[name]) < least]
     if missing:
         sys.exit(
             f"{_RESULTS} has no whole results of {', '.join(missing)}. Run first, and not a part of it or a short "
             f"form that .ci/run takes: make {' '.join(missing)}"
         )
-    _PAGE.write_text(page(json.loads((_RESULTS / f"{name}.json").read_text()) for name in SOURCES))
+    _PAGE.write_text(page(chain.from_iterable(found.values())))
 
 
 if __name__ == "__main__":

@@ -22,10 +22,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks import reliability, report
+from benchmarks import report
 from benchmarks.object_store import BUCKET, running
 
-from . import answers, harness, installs, lies, loading, mutations, scenes
+from . import answers, harness, installs, loading, mutations, scenes
+from .findings import Findings
 from .harness import Breakable, Tally
 from .line import Certificates
 from .options import ANSWERS, CALLS, MUTATIONS, Options, from_environment
@@ -35,28 +36,26 @@ from .scenes import Bucket, Host, Scene
 _AT_ONCE = 10
 # How many violations of one piece are printed.
 _MOST = 20
-# So many lies of different kinds each verb that speaks to S3 has to be told.
-_KINDS = 25
 
 
 def main() -> int:
     options, started = from_environment(), time.monotonic()
     loading.load_everything()
-    figures, violations = [], []
+    findings, is_empty = Findings(options), True
     with _world(options) as world:
-        for figure, tallies in _looked_at(world):
-            figures.append(figure)
-            violations += [one for tally in tallies for one in tally.violations]
-            print(report.text(asdict(figure)), flush=True)
+        for at, tally in _tried(world):
+            findings.add(at, tally)
+            is_empty = False
     if MUTATIONS in options.at:
-        figures.append(mutations.figure())
-        violations += [f"not found out: {name}" for name in figures[-1].raw["survived"]]
-        print(report.text(asdict(figures[-1])), flush=True)
-    print(f"\n{options.form} form, {time.monotonic() - started:.0f} s, {len(violations)} violations")
-    print(f"Written to {reliability.keep('faults', figures, options.place, whole=options.whole)}")
-    if not any(figure.rows for figure in figures):
+        findings.add_mutations(mutations.figure())
+    elif is_empty:
         sys.exit("Nothing was looked at: FAULTS_ONLY and FAULTS_SCENE together name nothing. Name less.")
-    return 1 if violations or any(row.met is False for figure in figures for row in figure.rows) else 0
+    figures = findings.figures()
+    for figure in figures:
+        print(report.text(asdict(figure)), flush=True)
+    print(f"\n{options.form} form, {time.monotonic() - started:.0f} s, {len(findings.violations)} violations")
+    print(f"Written to {findings.keep()}")
+    return 1 if findings.violations or any(row.met is False for figure in figures for row in figure.rows) else 0
 
 
 class World:
@@ -91,56 +90,11 @@ def _ends_at_once() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _looked_at(world: World) -> Iterator[tuple[report.Figure, list[Tally]]]:
-    options = world.options
-    if CALLS in options.at:
-        tallies = list(_calls(world))
-        words = f"{_CALLS_WORDS} {_form(options, 0)}"
-        yield _figure("Calls that fail", words, tallies), tallies
-    if ANSWERS in options.at:
-        tallies = list(_answers(world))
-        figure = _figure("Answers that lie", f"{_ANSWERS_WORDS} {_form(options, 1)}", tallies)
-        for verb in dict.fromkeys(tally.verb for tally in tallies):
-            kinds = len(set().union(*(tally.kinds for tally in tallies if tally.verb == verb)))
-            met = kinds >= _KINDS if options.whole else None
-            figure.add(f"different lies told to {verb}", str(kinds), f"≥ {_KINDS}", met)
-        yield figure, tallies
-
-
-_CALLS_WORDS = (
-    "Calls of a command to the system, to SQLite and to S3 meet EIO, ENOSPC, EDQUOT, EACCES, EROFS, a short write, "
-    "SIGKILL or SIGTERM, once or for ever; and after any of them the power may fail, so that what was not put onto the "
-    "disk is lost. Then the command is given again. A point is one call, found by running the command once without a "
-    "fault; a fault is what really happened to one run, power cuts included, and the run that recovers may meet one "
-    "more. What never came was drawn, and the call did not come that time. A scene has few faults where a line of the "
-    "product that it has in common with another was tried there. Not seen are what SQLite itself does, what is asked "
-    "of the kernel through ctypes (the gate), and what pip does while it installs."
-)
-_ANSWERS_WORDS = (
-    f"Between the command and a real store one of {len(lies.LIES)} things goes wrong with an answer, or with all from "
-    "then on, over plain HTTP or TLS. Then the command is given again, over a good line. A point is one request."
-)
-# What of it happens: to calls, and to answers.
-_FORM_WORDS = {
-    "every": (
-        "Everything that can go wrong with every call, and once more with another fault in the run that recovers; of "
-        "what installs, and of what travels in parts, the first and the last call from each line.",
-        "Every answer, over both.",
-    ),
-    "full": (
-        "Each line of the product that calls meets everything that can go wrong with it, once for each command, at a "
-        "call drawn by a seed and in the simplest scene that comes there, and once more with another fault in the run "
-        "that recovers; in every scene some more and some power cuts.",
-        "Of every lie the first answer, the last and one that is drawn.",
-    ),
-    "short": (
-        "Of each line of the product one call meets one thing that can go wrong with it, once for each command, drawn "
-        "by a seed, and in every scene some more and some power cuts; every third is followed by another in the run "
-        "that recovers.",
-        "Of every lie one answer.",
-    ),
-    "tiny": ("A few.", "A few."),
-}
+def _tried(world: World) -> Iterator[tuple[str, Tally]]:
+    """Each scene as it is done, and which of AT it belongs to."""
+    for at, tallies in ((CALLS, _calls), (ANSWERS, _answers)):
+        if at in world.options.at:
+            yield from ((at, tally) for tally in tallies(world))
 
 
 def _calls(world: World) -> Iterator[Tally]:
@@ -230,25 +184,6 @@ def _count(place: str, endpoint: str, scene: Scene) -> dict[str, int]:
 
 def _lie(place: str, endpoint: str, scene: Scene, told: Any) -> Tally:
     return answers.work(_host(place, endpoint, scene), told, Certificates(Path(place, "certificates")))
-
-
-def _form(options: Options, to: int) -> str:
-    return f"The {options.form} form: {_FORM_WORDS[options.form][to]}"
-
-
-def _figure(title: str, how: str, tallies: Sequence[Tally]) -> report.Figure:
-    figure = report.Figure(title, how)
-    total = Tally("all", "", points=sum(tally.points for tally in tallies))
-    for tally in tallies:
-        total.add(tally)
-    for tally in (*tallies, total):
-        more = f" and {tally.seconds_faults:,} more in the run that recovers" if tally.seconds_faults else ""
-        missed = f"; {tally.missed:,} never came" if tally.missed else ""
-        measured = f"{tally.points:,} points; {tally.faults:,} faults{more}{missed}; {len(tally.violations)} violations"
-        figure.add(tally.scene, measured, "0 violations", not tally.violations)
-    for tally in tallies:
-        figure.raw[tally.scene] = {**asdict(tally), "kinds": sorted(tally.kinds), "violations": len(tally.violations)}
-    return figure
 
 
 if __name__ == "__main__":

@@ -41,6 +41,8 @@ class Mutation:
     broke: str
 
 
+TITLE = "The harness can fail"
+
 MUTATIONS = (
     Mutation(
         "an fsync is removed",
@@ -120,7 +122,7 @@ MUTATIONS = (
 def figure() -> report.Figure:
     """Lets each be looked for; `raw["survived"]` names those that were not found out."""
     made = report.Figure(
-        "The harness can fail",
+        TITLE,
         f"Of {len(MUTATIONS)} mistakes that we chose one at a time is made in the engine, and the promise has to break "
         "that it breaks; that says nothing of others. Every call of these scenes is killed, and the power fails behind "
         "every one, until it does.",

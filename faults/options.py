@@ -45,11 +45,6 @@ class Options:
         """Whether it does so at each call of a line, in every scene, and about each answer."""
         return self.form == "every"
 
-    @property
-    def whole(self) -> bool:
-        """Whether all is looked at, so that what is found may be published."""
-        return self.form != "tiny" and set(self.verbs) == {*VERBS} and set(self.at) == {*AT} and not self.scene
-
     def wants(self, scene: Scene) -> bool:
         return scene.verb in self.verbs and self.scene in str(scene)
 

@@ -5,16 +5,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from development import CHECKOUT
 
-from faults import promises
+from benchmarks import reliability, report
+from faults import answers, installs, mutations, promises, scenes
 from faults.child import Ended
+from faults.findings import Findings
+from faults.harness import Tally
+from faults.options import ANSWERS, AT, CALLS, VERBS, Options
 
 
 def test_some_calls_fail_and_nothing_is_found(tmp_path: Path) -> None:
@@ -29,7 +35,54 @@ def test_some_calls_fail_and_nothing_is_found(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 violations" in done.stdout
-    assert [path.name for path in tmp_path.iterdir()] == ["faults.part.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["faults.tiny.part.json"]
+
+
+@pytest.fixture
+def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
+    """A short run, whose findings are kept apart, of a product of which all is committed."""
+    monkeypatch.setattr(reliability, "_RESULTS", tmp_path)
+    monkeypatch.setattr(reliability, "_commit", lambda: "c0ffee")
+    monkeypatch.setattr(reliability.machine, "facts", lambda _place: {})
+    monkeypatch.setattr(reliability, "_changed", lambda _commit: [])
+    return Options("short", VERBS, AT, "", 1, tmp_path, 1, "")
+
+
+def _labels(findings: Findings) -> list[str]:
+    return [row.label for figure in findings.figures() for row in figure.rows]
+
+
+def test_what_an_earlier_run_found_stays_while_the_product_is_the_same(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = map(str, scenes.SCENES[:2])
+    Findings(options).add(CALLS, Tally(second, "backup", points=3, faults=2, violations=["it hung"]))
+    later = Findings(options)
+    later.add(CALLS, Tally(first, "backup", points=4))
+    assert _labels(later) == [first, second, "all"]
+    assert [row.met for row in later.figures()[0].rows] == [True, False, False]
+    assert later.violations == []
+    assert _labels(Findings(replace(options, form="full"))) == []
+    monkeypatch.setattr(reliability, "_changed", lambda _commit: ["plugins/module_utils/engine/prune.py"])
+    assert _labels(Findings(options)) == []
+
+
+def _published() -> list[str]:
+    path = reliability._RESULTS / "faults.json"
+    return [figure["title"] for figure in json.loads(path.read_text())] if path.exists() else []
+
+
+def test_only_what_looked_at_every_scene_is_published(options: Options) -> None:
+    titles = []
+    for at, wanted in ((CALLS, (*scenes.SCENES, *installs.SCENES)), (ANSWERS, answers.SCENES)):
+        for scene in wanted:
+            assert _published() == titles
+            findings = Findings(options)
+            findings.add(at, Tally(str(scene), scene.verb, faults=1))
+        titles.append(findings.figures()[-1].title)
+        assert _published() == titles
+    Findings(options).add_mutations(report.Figure(mutations.TITLE, "how", raw={"survived": []}))
+    assert _published() == [*titles, mutations.TITLE]
 
 
 @pytest.mark.parametrize(

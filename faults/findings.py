@@ -1,0 +1,145 @@
+# Copyright (c) 2026 The Eternia maintainers
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What was found, scene by scene: a run of an hour that is ended keeps it, and another may bring what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks import reliability, report
+
+from . import answers, installs, lies, mutations, scenes
+from .harness import Tally
+from .options import ANSWERS, CALLS, MUTATIONS, Options
+
+# So many lies of different kinds each verb that speaks to S3 has to be told.
+_KINDS = 25
+
+_TITLES = {CALLS: "Calls that fail", ANSWERS: "Answers that lie", MUTATIONS: mutations.TITLE}
+_SCENES = {CALLS: (*scenes.SCENES, *installs.SCENES), ANSWERS: answers.SCENES}
+_HOW = {
+    CALLS: (
+        "Calls of a command to the system, to SQLite and to S3 meet EIO, ENOSPC, EDQUOT, EACCES, EROFS, a short write, "
+        "SIGKILL or SIGTERM, once or for ever; and after any of them the power may fail, so that what was not put onto "
+        "the disk is lost. Then the command is given again. A point is one call, found by running the command once "
+        "without a fault; a fault is what really happened to one run, power cuts included, and the run that recovers "
+        "may meet one more. What never came was drawn, and the call did not come that time. A scene has few faults "
+        "where a line of the product that it has in common with another was tried there. Not seen are what SQLite "
+        "itself does, what is asked of the kernel through ctypes (the gate), and what pip does while it installs."
+    ),
+    ANSWERS: (
+        f"Between the command and a real store one of {len(lies.LIES)} things goes wrong with an answer, or with all "
+        "from then on, over plain HTTP or TLS. Then the command is given again, over a good line. A point is one "
+        "request."
+    ),
+}
+# What of it happens: to calls, and to answers.
+_FORMS = {
+    "every": {
+        CALLS: "Everything that can go wrong with every call, and once more with another fault in the run that "
+        "recovers; of what installs, and of what travels in parts, the first and the last call from each line.",
+        ANSWERS: "Every answer, over both.",
+    },
+    "full": {
+        CALLS: "Each line of the product that calls meets everything that can go wrong with it, once for each command, "
+        "at a call drawn by a seed and in the simplest scene that comes there, and once more with another fault in the "
+        "run that recovers; in every scene some more and some power cuts.",
+        ANSWERS: "Of every lie the first answer, the last and one that is drawn.",
+    },
+    "short": {
+        CALLS: "Of each line of the product one call meets one thing that can go wrong with it, once for each command, "
+        "drawn by a seed, and in every scene some more and some power cuts; every third is followed by another in the "
+        "run that recovers.",
+        ANSWERS: "Of every lie one answer.",
+    },
+    "tiny": {CALLS: "A few.", ANSWERS: "A few."},
+}
+
+
+class Findings:
+    """Figures of this run, and of earlier ones that asked the same of the same product about other scenes."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._earlier = {figure["title"]: figure for figure in reliability.kept("faults", options.form)}
+        self._tallies = {at: self._of_earlier(at) for at in (CALLS, ANSWERS)}
+        self._mutations: report.Figure | None = None
+        self.violations: list[str] = []
+
+    def add(self, at: str, tally: Tally) -> None:
+        """Put it in the place of what was known of its scene, and keep it."""
+        self._tallies[at][tally.scene] = tally
+        self.violations += tally.violations
+        self.keep()
+
+    def add_mutations(self, figure: report.Figure) -> None:
+        self._mutations = figure
+        self.violations += [f"not found out: {name}" for name in figure.raw["survived"]]
+        self.keep()
+
+    def keep(self) -> Path:
+        """Write it all; returns where. What looked at everything is published."""
+        options, made = self._options, self._by_subject()
+        whole = [figure for at, figure in made.items() if self._is_whole(at)]
+        if whole:
+            reliability.keep("faults", whole, options.place, whole=True, amends=True)
+        return reliability.keep("faults", [*made.values()], options.place, whole=False, form=options.form)
+
+    def figures(self) -> list[report.Figure]:
+        return [*self._by_subject().values()]
+
+    def _by_subject(self) -> dict[str, report.Figure]:
+        made = {at: self._figure(at) for at in (CALLS, ANSWERS) if self._tallies[at]}
+        earlier = self._earlier.get(_TITLES[MUTATIONS])
+        last = self._mutations or (None if earlier is None else _as_it_was(earlier))
+        return made if last is None else {**made, MUTATIONS: last}
+
+    def _is_whole(self, at: str) -> bool:
+        """Whether every scene was looked at."""
+        wanted = {str(scene) for scene in _SCENES.get(at, ())}
+        return self._options.form != "tiny" and wanted <= self._tallies.get(at, {}).keys()
+
+    def _of_earlier(self, at: str) -> dict[str, Tally]:
+        figure = self._earlier.get(_TITLES[at])
+        if figure is None or figure["how"] != self._how(at):
+            return {}
+        return {scene: Tally(**{**raw, "kinds": set(raw["kinds"])}) for scene, raw in figure["raw"].items()}
+
+    def _how(self, at: str) -> str:
+        form = self._options.form
+        return f"{_HOW[at]} The {form} form: {_FORMS[form][at]}"
+
+    def _figure(self, at: str) -> report.Figure:
+        known = self._tallies[at]
+        tallies = [known[name] for name in map(str, _SCENES[at]) if name in known]
+        figure = report.Figure(_TITLES[at], self._how(at))
+        for tally in (*tallies, _all(tallies)):
+            figure.add(tally.scene, _words(tally), "0 violations", not tally.violations)
+        for verb in dict.fromkeys(tally.verb for tally in tallies) if at == ANSWERS else ():
+            kinds = len(set().union(*(tally.kinds for tally in tallies if tally.verb == verb)))
+            met = kinds >= _KINDS if self._is_whole(at) else None
+            figure.add(f"different lies told to {verb}", str(kinds), f"≥ {_KINDS}", met)
+        figure.raw = {tally.scene: {**asdict(tally), "kinds": sorted(tally.kinds)} for tally in tallies}
+        return figure
+
+
+def _all(tallies: Sequence[Tally]) -> Tally:
+    total = Tally("all", "", points=sum(tally.points for tally in tallies))
+    for tally in tallies:
+        total.add(tally)
+    return total
+
+
+def _words(tally: Tally) -> str:
+    more = f" and {tally.seconds_faults:,} more in the run that recovers" if tally.seconds_faults else ""
+    missed = f"; {tally.missed:,} never came" if tally.missed else ""
+    return f"{tally.points:,} points; {tally.faults:,} faults{more}{missed}; {len(tally.violations)} violations"
+
+
+def _as_it_was(figure: dict[str, Any]) -> report.Figure:
+    rows = [report.Row(**row) for row in figure["rows"]]
+    return report.Figure(figure["title"], figure["how"], rows, figure["raw"])
