@@ -21,7 +21,7 @@ from .promises import Stores
 from .scenes import FIRST_HOUR, Scene
 
 # How many faults a scene has at least, and how often the power fails, in a form that does not have every one.
-_LEAST = {"full": 24, "short": 12, "tiny": 6}
+_LEAST = {"full": 24, "short": 12, "tiny": 4}
 _CUTS = {"full": 48, "short": 12, "tiny": 4}
 # Of how many faults one is followed by another, in the run that recovers from it; in a full one each is, once more.
 _SECOND = {"short": 3, "tiny": 4}
