@@ -24,14 +24,15 @@ _PAGE = _ROOT / "docs" / "reliability.md"
 _RESULTS = Path(os.environ.get("RELIABILITY_DIR") or _ROOT / "build" / "reliability")
 # What found it, and how many figures a page has of it at least.
 SOURCES = {"faults": 3, "fuzz": 2, "soak": 1}
+_HARNESS = ("faults", "fuzz", "soak")
 _PRODUCT = [f"collections/ansible_collections/eternia/backup/{name}" for name in ("plugins", "roles", "playbooks")]
 
 _WORDS = """\
 # Reliability
 
 What was done to break eternia.backup, how often, and what came of it. `make faults`, `make fuzz` and `make soak` do it
-again and print these figures; `make reliability` makes this page of what they found last, of whole runs alone. Each
-ends with an error when it finds anything.
+again and print these figures; `make reliability` makes this page of what they found last, where all of it was looked
+at. Each ends with an error when it finds anything.
 
 - `make faults` takes 20 minutes, and the package index for what it installs. `FAULTS_SEED=2` draws other faults than 1
   does, which is where it begins; `FAULTS=full` takes an hour and a half, `FAULTS=every` a day. Each scene is kept as it
@@ -103,30 +104,45 @@ _NOT_TRIED = """
 """
 
 
-def keep(
-    source: str, figures: Sequence[Figure], place: Path, *, whole: bool, form: str = "", amends: bool = False
-) -> Path:
-    """Write what one of SOURCES found, on the disk of `place`, and return where; what is not `whole` is on no page.
-
-    A part of one `form` lies beside those of the others. What `amends` leaves the figures of other titles as they are.
-    """
-    tried = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "commit": _commit()}
-    made = [{**asdict(figure), **tried, "machine": machine.facts(place)} for figure in figures]
-    path = _RESULTS / f"{source}.json" if whole else _part(source, form)
-    if amends and path.exists():
-        new = {figure["title"]: figure for figure in made}
-        made = [new.pop(figure["title"], figure) for figure in _read(path)] + [*new.values()]
-    _RESULTS.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(made, indent=2) + "\n")
+def keep(source: str, figures: Sequence[Figure], place: Path, *, whole: bool) -> Path:
+    """Write what one of SOURCES found, on the disk of `place`, and return where; what is not `whole` is on no page."""
+    path = _RESULTS / f"{source}.json" if whole else _part(source)
+    about = tried(place)
+    _write(path, [stamped(figure, about) for figure in figures])
     return path
 
 
+def tried(place: Path) -> dict[str, Any]:
+    """What is tried from now on, and where: the commit, with "-dirty" where something is other, and the machine."""
+    commit = (_git("describe", "--always", "--abbrev=12", "--exclude=*") or "unknown").strip()
+    is_other = _git("status", "--porcelain", "--", *_PRODUCT, *_HARNESS) != ""
+    return {"commit": f"{commit}{'-dirty' * is_other}", "machine": machine.facts(place)}
+
+
+def stamped(figure: Figure, about: dict[str, Any]) -> dict[str, Any]:
+    """A figure as it is kept, with what tried() said."""
+    return {**asdict(figure), "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **about}
+
+
 def kept(source: str, form: str) -> list[dict[str, Any]]:
-    """Those figures of a part which tried the product as it is now, where all of it is committed."""
+    """Those figures of a part that were found in the product, and by the harness, that are committed now."""
     path = _part(source, form)
-    if not path.exists() or _commit().endswith("-dirty"):
-        return []
-    return [figure for figure in _read(path) if _changed(figure["commit"]) == []]
+    found = _read(path) if path.exists() else []
+    return [figure for figure in found if _changed(figure["commit"], *_PRODUCT, *_HARNESS) == []]
+
+
+def keep_part(source: str, form: str, figures: Iterable[dict[str, Any]]) -> Path:
+    """Write figures that may still be added to; returns where."""
+    path = _part(source, form)
+    _write(path, [*figures])
+    return path
+
+
+def publish(source: str, figure: dict[str, Any]) -> None:
+    """Put a figure in the place of what was published under its title."""
+    path = _RESULTS / f"{source}.json"
+    found = {one["title"]: one for one in (_read(path) if path.exists() else [])}
+    _write(path, [*{**found, figure["title"]: figure}.values()])
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
@@ -134,13 +150,15 @@ def _read(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _part(source: str, form: str) -> Path:
+def _write(path: Path, figures: list[dict[str, Any]]) -> None:
+    _RESULTS.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(figures, indent=2) + "\n")
+    new.replace(path)
+
+
+def _part(source: str, form: str = "") -> Path:
     return _RESULTS / f"{source}.{form + '.' if form else ''}part.json"
-
-
-def _commit() -> str:
-    """What was tried: the commit, and whether something was other than it."""
-    return (_git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*") or "unknown").strip()
 
 
 def _git(*words: str) -> str | None:
@@ -169,7 +187,7 @@ def _tried(figure: dict[str, Any]) -> str:
 
 def _since(commit: str) -> str:
     """How much of the product is other than it was then."""
-    changed = _changed(commit)
+    changed = _changed(commit, *_PRODUCT)
     if changed is None:
         return ""
     return (
@@ -179,9 +197,9 @@ def _since(commit: str) -> str:
     )
 
 
-def _changed(commit: str) -> list[str] | None:
-    """The files of the product that are other than they were then; None where nobody knows."""
-    changed = _git("diff", "--name-only", commit, "HEAD", "--", *_PRODUCT)
+def _changed(commit: str, *places: str) -> list[str] | None:
+    """The files below `places` that are other than they were then; None where nobody knows."""
+    changed = _git("diff", "--name-only", commit, "HEAD", "--", *places)
     return None if changed is None else changed.splitlines()
 
 
@@ -191,7 +209,7 @@ def main() -> None:
     missing = [name for name, least in SOURCES.items() if len(found[name]) < least]
     if missing:
         sys.exit(
-            f"{_RESULTS} has no whole results of {', '.join(missing)}. Run first, and not a part of it or a short "
+            f"{_RESULTS} lacks figures of {', '.join(missing)}. Run first, and not a part of it alone or a short "
             f"form that .ci/run takes: make {' '.join(missing)}"
         )
     _PAGE.write_text(page(chain.from_iterable(found.values())))

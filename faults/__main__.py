@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -46,16 +45,17 @@ def main() -> int:
         for at, tally in _tried(world):
             findings.add(at, tally)
             is_empty = False
+    for figure in findings.figures():
+        print(report.text(figure), flush=True)
     if MUTATIONS in options.at:
         findings.add_mutations(mutations.figure())
+        print(report.text(findings.figures()[-1]))
     elif is_empty:
         sys.exit("Nothing was looked at: FAULTS_ONLY and FAULTS_SCENE together name nothing. Name less.")
-    figures = findings.figures()
-    for figure in figures:
-        print(report.text(asdict(figure)), flush=True)
-    print(f"\n{options.form} form, {time.monotonic() - started:.0f} s, {len(findings.violations)} violations")
-    print(f"Written to {findings.keep()}")
-    return 1 if findings.violations or any(row.met is False for figure in figures for row in figure.rows) else 0
+    violations = findings.violations()
+    print(f"\n{options.form} form, {time.monotonic() - started:.0f} s, {len(violations)} violations")
+    lacking = any(row["met"] is False for figure in findings.figures() for row in figure["rows"])
+    return 1 if violations or lacking else 0
 
 
 class World:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from benchmarks import reliability, report
@@ -61,50 +60,54 @@ _FORMS = {
 
 
 class Findings:
-    """Figures of this run, and of earlier ones that asked the same of the same product about other scenes."""
+    """Figures of this run. In a full form also what earlier ones found of other scenes, while the product is the same.
+
+    (In a short one the seed draws in which scene a line of the product is tried: parts of two would miss some.)
+    """
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._earlier = {figure["title"]: figure for figure in reliability.kept("faults", options.form)}
+        self._about = reliability.tried(options.place)
+        is_dirty = self._about["commit"].endswith("-dirty")
+        self._form = f"{options.form}-dirty" if is_dirty else options.form
+        may_add = options.full and not is_dirty
+        earlier = reliability.kept("faults", self._form) if may_add else []
+        self._found = {figure["title"]: figure for figure in earlier}
         self._tallies = {at: self._of_earlier(at) for at in (CALLS, ANSWERS)}
-        self._mutations: report.Figure | None = None
-        self.violations: list[str] = []
 
     def add(self, at: str, tally: Tally) -> None:
         """Put it in the place of what was known of its scene, and keep it."""
         self._tallies[at][tally.scene] = tally
-        self.violations += tally.violations
-        self.keep()
+        self._keep(self._figure(at), is_whole=self._has_all(at))
 
     def add_mutations(self, figure: report.Figure) -> None:
-        self._mutations = figure
-        self.violations += [f"not found out: {name}" for name in figure.raw["survived"]]
-        self.keep()
+        self._keep(figure, is_whole=True)
 
-    def keep(self) -> Path:
-        """Write it all; returns where. What looked at everything is published."""
-        options, made = self._options, self._by_subject()
-        whole = [figure for at, figure in made.items() if self._is_whole(at)]
-        if whole:
-            reliability.keep("faults", whole, options.place, whole=True, amends=True)
-        return reliability.keep("faults", [*made.values()], options.place, whole=False, form=options.form)
+    def figures(self) -> list[dict[str, Any]]:
+        """All of them, as they are kept."""
+        return [self._found[title] for title in _TITLES.values() if title in self._found]
 
-    def figures(self) -> list[report.Figure]:
-        return [*self._by_subject().values()]
+    def violations(self) -> list[str]:
+        """What broke, in every figure."""
+        said = [one for its in self._tallies.values() for tally in its.values() for one in tally.violations]
+        survived = self._found.get(_TITLES[MUTATIONS], {"raw": {"survived": []}})["raw"]["survived"]
+        return said + [f"not found out: {name}" for name in survived]
 
-    def _by_subject(self) -> dict[str, report.Figure]:
-        made = {at: self._figure(at) for at in (CALLS, ANSWERS) if self._tallies[at]}
-        earlier = self._earlier.get(_TITLES[MUTATIONS])
-        last = self._mutations or (None if earlier is None else _as_it_was(earlier))
-        return made if last is None else {**made, MUTATIONS: last}
+    def _keep(self, figure: report.Figure, *, is_whole: bool) -> None:
+        self._found[figure.title] = reliability.stamped(figure, self._about)
+        if self._options.stops:
+            # One violation was enough: nothing was looked at to its end.
+            return
+        reliability.keep_part("faults", self._form, self.figures())
+        if is_whole and self._options.form != "tiny":
+            # Every scene was looked at.
+            reliability.publish("faults", self._found[figure.title])
 
-    def _is_whole(self, at: str) -> bool:
-        """Whether every scene was looked at."""
-        wanted = {str(scene) for scene in _SCENES.get(at, ())}
-        return self._options.form != "tiny" and wanted <= self._tallies.get(at, {}).keys()
+    def _has_all(self, at: str) -> bool:
+        return {str(scene) for scene in _SCENES[at]} <= self._tallies[at].keys()
 
     def _of_earlier(self, at: str) -> dict[str, Tally]:
-        figure = self._earlier.get(_TITLES[at])
+        figure = self._found.get(_TITLES[at])
         if figure is None or figure["how"] != self._how(at):
             return {}
         return {scene: Tally(**{**raw, "kinds": set(raw["kinds"])}) for scene, raw in figure["raw"].items()}
@@ -121,7 +124,7 @@ class Findings:
             figure.add(tally.scene, _words(tally), "0 violations", not tally.violations)
         for verb in dict.fromkeys(tally.verb for tally in tallies) if at == ANSWERS else ():
             kinds = len(set().union(*(tally.kinds for tally in tallies if tally.verb == verb)))
-            met = kinds >= _KINDS if self._is_whole(at) else None
+            met = kinds >= _KINDS if self._has_all(at) and self._options.form != "tiny" else None
             figure.add(f"different lies told to {verb}", str(kinds), f"≥ {_KINDS}", met)
         figure.raw = {tally.scene: {**asdict(tally), "kinds": sorted(tally.kinds)} for tally in tallies}
         return figure
@@ -138,8 +141,3 @@ def _words(tally: Tally) -> str:
     more = f" and {tally.seconds_faults:,} more in the run that recovers" if tally.seconds_faults else ""
     missed = f"; {tally.missed:,} never came" if tally.missed else ""
     return f"{tally.points:,} points; {tally.faults:,} faults{more}{missed}; {len(tally.violations)} violations"
-
-
-def _as_it_was(figure: dict[str, Any]) -> report.Figure:
-    rows = [report.Row(**row) for row in figure["rows"]]
-    return report.Figure(figure["title"], figure["how"], rows, figure["raw"])
