@@ -131,11 +131,9 @@ def kept(source: str, form: str) -> list[dict[str, Any]]:
     return [figure for figure in found if _changed(figure["commit"], *_PRODUCT, *_HARNESS) == []]
 
 
-def keep_part(source: str, form: str, figures: Iterable[dict[str, Any]]) -> Path:
-    """Write figures that may still be added to; returns where."""
-    path = _part(source, form)
-    _write(path, [*figures])
-    return path
+def keep_part(source: str, form: str, figures: list[dict[str, Any]]) -> None:
+    """Write figures that may still be added to."""
+    _write(_part(source, form), figures)
 
 
 def publish(source: str, figure: dict[str, Any]) -> None:
