@@ -177,6 +177,8 @@ def test_a_pin_keeps_it_locked(config, locks):
     moment = NOW + DAY + HOUR
     run(config, moment)
     assert locks(config)[str(first.name)][1] == moment + DAYS * DAY
+    # Whoever lets go of the backup has to be able to remove the pin.
+    assert locks(config)[f"{first.name}.pin"] is None
 
 
 def test_what_was_sent_before_there_were_locks_is_locked_when_it_is_kept(config, locks):

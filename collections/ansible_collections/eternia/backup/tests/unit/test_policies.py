@@ -15,6 +15,7 @@ import random
 import shutil
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 from ansible_collections.eternia.backup.plugins.module_utils.engine import prune
@@ -165,6 +166,17 @@ def test_the_pruner_prunes_with_its_own_key_and_may_not_back_up(host_with, objec
     pruner = host_with("pruner")
     pruner.write()
     assert "Allow s3:PutObject there" in pruner.fail(1, "run")
+
+
+def test_what_the_writer_pinned_no_pruner_removes_once_the_disk_is_lost(host_with, object_store, place, key_of):
+    host = host_with("writer", prune=False)
+    first = host.back_up(3)
+    Path(f"{first}.pin").touch()
+    host.back_up(2)
+    shutil.rmtree(host.backups)
+    host.back_up(1)
+    assert "removed   1 copy" in host.succeed("prune", "--credentials", key_of("pruner"))
+    assert {first.name, f"{first.name}.pin"} <= {*names_there(object_store, place)}
 
 
 def test_the_pruner_has_old_versions_go_for_good(host_with, object_store, place, key_of):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 from contextlib import closing
 from dataclasses import replace
@@ -19,6 +20,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine.errors impor
 from ansible_collections.eternia.backup.plugins.module_utils.engine.names import parse
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.local import LocalStore
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Store
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_errors import S3Error
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_objects import Objects
 from ansible_collections.eternia.backup.tests.unit.builders import (
     NOON,
@@ -28,6 +30,7 @@ from ansible_collections.eternia.backup.tests.unit.builders import (
     connect,
     database,
 )
+from ansible_collections.eternia.backup.tests.unit.test_scale import counted
 
 
 def days(number):
@@ -315,3 +318,141 @@ def test_a_false_history_leaves_in_s3_what_the_disk_keeps(tmp_path, config, obje
     assert true.keys() <= in_s3(config, object_store).keys()
     kept = [one.decision.reasons for one in outcome.verdicts if one.store == "s3" and "_120000" in one.location]
     assert kept.count(("the disk keeps it",)) == 2
+
+
+# Pins
+
+
+def pin(config, day):
+    (config.storage_path / f"{name_of(day)}.pin").touch()
+
+
+def pins_in_s3(config, object_store):
+    return {name for name in in_s3(config, object_store) if name.endswith(".pin")}
+
+
+@pytest.fixture
+def pinned(config):
+    """A host that keeps one backup, and what is pinned on its disk: the older of two that S3 has, too."""
+    config = replace(config, policy=replace(config.policy, retention_days=None, keep_last=1, minimum_kept=1))
+    for day in (0, 1):
+        act(backup.run, config, day)
+    pin(config, 0)
+    return config
+
+
+def test_a_pin_on_the_disk_comes_to_s3_with_the_next_run_and_by_one_request(pinned, object_store):
+    with counted(pinned) as asked_to_plan:
+        planned = act(backup.plan, pinned, 2)
+    with counted(pinned) as asked:
+        outcome = act(backup.run, pinned, 2)
+    assert sent(planned) == sent(outcome) == [name_of(2)]
+    assert (asked_to_plan.get("db.pin"), asked["db.pin"]) == (None, 1)
+    assert in_s3(pinned, object_store)[f"{name_of(0)}.pin"] == b""
+    with counted(pinned) as asked_again:
+        assert act(backup.run, pinned, 3).warnings == outcome.warnings == []
+    assert asked_again == {what: times for what, times in asked.items() if what != "db.pin"}
+
+
+def test_what_was_pinned_outlives_the_disk(pinned, object_store):
+    act(backup.run, pinned, 2)
+    shutil.rmtree(pinned.storage_path)
+    act(backup.run, pinned, 3)
+    outcome = prune.run(pinned, now=days(3))
+    assert [str(one.decision.copy.name) for one in outcome.removed] == [name_of(1), name_of(2)]
+    assert name_of(0) in in_s3(pinned, object_store)
+    assert ("pinned",) in [one.decision.reasons for one in outcome.verdicts]
+
+
+def test_who_lets_go_of_a_pin_in_every_store_lets_go_of_the_backup(pinned, object_store):
+    act(backup.run, pinned, 2)
+    (pinned.storage_path / f"{name_of(0)}.pin").unlink()
+    key = f"{pinned.cloud.prefix}/{name_of(0)}.pin"
+    object_store.client().delete_object(Bucket=pinned.cloud.bucket, Key=key)
+    act(backup.run, pinned, 3)
+    prune.run(pinned, now=days(3))
+    assert in_s3(pinned, object_store).keys() == {name_of(3), f"{name_of(3)}.manifest.json"}
+
+
+def test_a_pin_that_lies_alone_on_the_disk_comes_to_s3(pinned, object_store):
+    for suffix in ("", ".manifest.json"):
+        (pinned.storage_path / f"{name_of(0)}{suffix}").unlink()
+    act(backup.run, pinned, 2)
+    assert pins_in_s3(pinned, object_store) == {f"{name_of(0)}.pin"}
+
+
+def test_of_what_s3_lacks_no_pin_is_sent(config, object_store):
+    act(backup.run, replace(config, cloud=None), 0)
+    rotten(config.storage_path / name_of(0))
+    pin(config, 0)
+    pin(config, -1)
+    with counted(config) as asked:
+        assert sent(act(backup.run, config, 1)) == [name_of(1)]
+    assert "db.pin" not in asked
+    assert pins_in_s3(config, object_store) == set()
+
+
+def test_what_is_sent_late_takes_its_pin_with_it(config, object_store):
+    for day in (0, 1):
+        act(backup.run, replace(config, cloud=None), day)
+    pin(config, 0)
+    with counted(config) as asked:
+        assert sent(act(backup.run, config, 2)) == [name_of(2), name_of(1), name_of(0)]
+    assert (asked["db.pin"], pins_in_s3(config, object_store)) == (1, {f"{name_of(0)}.pin"})
+
+
+def test_a_pin_that_is_in_s3_alone_is_not_sent_again_with_its_backup(pinned, object_store):
+    act(backup.run, pinned, 2)
+    for suffix in ("", ".manifest.json"):
+        key = f"{pinned.cloud.prefix}/{name_of(0)}{suffix}"
+        object_store.client().delete_object(Bucket=pinned.cloud.bucket, Key=key)
+    with counted(pinned) as asked:
+        assert sent(act(backup.run, pinned, 3)) == [name_of(3), name_of(0)]
+    assert "db.pin" not in asked
+
+
+def test_what_may_not_leave_the_host_any_more_is_pinned_where_it_lies(pinned, object_store):
+    """Before backups were encrypted it went to S3 as it was."""
+    recipient = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
+    act(backup.run, replace(pinned, recipients=(recipient,)), 2)
+    assert pins_in_s3(pinned, object_store) == {f"{name_of(0)}.pin"}
+
+
+def failing(monkeypatch, *errors):
+    """Let the pins that are put meet these one after the other; returns those that were tried."""
+    created, tried = Objects.created, []
+
+    def put(objects, name, *rest):
+        if name.endswith(".pin"):
+            tried.append(name)
+            if len(tried) <= len(errors):
+                raise errors[len(tried) - 1]
+        return created(objects, name, *rest)
+
+    monkeypatch.setattr(Objects, "created", put)
+    return tried
+
+
+def test_a_pin_that_cannot_be_put_is_a_warning_and_keeps_no_other_back(pinned, object_store, monkeypatch):
+    pin(pinned, 1)
+    failing(monkeypatch, S3Error("Writing failed. Allow it.", "AccessDenied"))
+    outcome = act(backup.run, pinned, 2)
+    assert outcome.warnings == [
+        "1 backup pinned on the disk could not be pinned in S3: should the disk be lost, retention lets go of what it "
+        "alone pins. Writing failed. Allow it. The next run tries again."
+    ]
+    assert (outcome.record.result, outcome.record.warnings) == ("succeeded", tuple(outcome.warnings))
+    assert pins_in_s3(pinned, object_store) == {f"{name_of(1)}.pin"}
+    # Meanwhile the pin on the disk counts.
+    prune.run(pinned, now=days(2))
+    assert {name_of(day) for day in range(3)} <= in_s3(pinned, object_store).keys()
+    assert act(backup.run, pinned, 3).warnings == []
+    assert pins_in_s3(pinned, object_store) == {f"{name_of(day)}.pin" for day in (0, 1)}
+
+
+def test_where_nobody_answers_no_other_pin_is_tried(pinned, monkeypatch):
+    pin(pinned, 1)
+    tried = failing(monkeypatch, S3Error("No answer. Look at the store.", no_answer=True))
+    (warning,) = act(backup.run, pinned, 2).warnings
+    assert warning.startswith("2 backups pinned on the disk could not be pinned in S3: ")
+    assert len(tried) == 1

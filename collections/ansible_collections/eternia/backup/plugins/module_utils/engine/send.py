@@ -1,11 +1,11 @@
 # Copyright (c) 2026 The Eternia maintainers
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Send to S3 what it lacks: the backup of this run, and what earlier runs could not bring there."""
+"""Send to S3 what it lacks: the backup of this run, what earlier runs could not bring there, and pins."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -19,6 +19,7 @@ from .names import BackupName
 from .retention import Policy, apply_policy
 from .stores.base import Copy, Store
 from .stores.local import LocalStore
+from .stores.s3_errors import S3Error
 from .units import counted
 
 if TYPE_CHECKING:
@@ -76,13 +77,18 @@ def run(
             f"{remote.location('')} does not keep create-only: it overwrites what it was asked not to. "
             "Whoever has this host's key can destroy the backups there; use a store that keeps its word."
         )
-    there, here = list(remote.copies()), fit_for_s3(config, local.copies(), warn)
+    there, on_disk = list(remote.copies()), list(local.copies())
+    here = fit_for_s3(config, on_disk, warn)
     wanted = lacking(config.policy, here, there, now)
     if wanted:
         _require_no_clone(config, local, remote, there, now=now, previous=previous)
     if fresh is not None and fresh not in {copy.name for copy in wanted}:
         # Whether what has its name there is that backup, a look inside tells.
         wanted = [*(copy for copy in here if copy.verified and copy.name == fresh), *wanted]
+    unpinned = {copy.name for copy in on_disk if copy.pinned} - {copy.name for copy in there if copy.pinned}
+    in_s3 = {copy.name for copy in there}
+    # Of what is there already first: a send that fails must not keep it from outliving the disk.
+    _pin(remote, unpinned & in_s3, warn)
     for copy, manifest in _fit(local, wanted, fresh, warn):
         base, base_digest = _base(local, here, there, copy.name)
         lock_until = None if config.cloud is None else config.cloud.lock_until(now)
@@ -97,10 +103,35 @@ def run(
             f"{remote.location(copy.name)} holds it too: {transfer.bytes_sent} bytes sent, {transfer.bytes_copied} "
             f"copied there, proven by {transfer.check}"
         )
+        _pin(remote, {copy.name} & (unpinned - in_s3), warn)
         yield copy.name, transfer
     left = remote.give_up_open()
     if left:
         log.info(f"{remote.location('')}: {left} uploads were given up that runs left open which were cut off")
+
+
+def _pin(remote: S3Store, names: Collection[BackupName], warn: Warn) -> None:
+    """Pin in S3 what is pinned on the disk: once that is lost, nothing else tells retention of it.
+
+    What fails is a warning: the backups are there, and while the disk lives its pins count in every store.
+    """
+    left, failure = set(names), None
+    for name in sorted(names):
+        try:
+            remote.pin(name)
+        except StoreError as exc:
+            failure = failure or exc
+            if isinstance(exc, S3Error) and exc.no_answer:
+                # Nobody answers: the others will fare no better.
+                break
+        else:
+            left.remove(name)
+            log.info(f"{remote.location(name)} is pinned there, too")
+    if failure is not None:
+        warn(
+            f"{counted(len(left), 'backup')} pinned on the disk could not be pinned in S3: should the disk be lost, "
+            f"retention lets go of what it alone pins. {failure} The next run tries again."
+        )
 
 
 def _base(

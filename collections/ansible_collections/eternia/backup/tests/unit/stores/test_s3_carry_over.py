@@ -115,9 +115,11 @@ def test_a_bucket_that_locks_by_default_takes_everything(
     transfer = store.put(*backup(tmp_path, SECOND, changed(content, 0)), base=FIRST)
     assert transfer.bytes_copied == (SIZE - PART if checksum == "auto" else 0)
     store.mark_drilled(Copy(SECOND, SIZE, has_manifest=True), b"{}", staging=tmp_path)
+    store.pin(SECOND)
     assert refused == [[], []]
     client, tomorrow = object_store.client(), datetime.now(timezone.utc) + timedelta(hours=23)
-    for name in (f"{SECOND}", f"{SECOND}.manifest.json", f"{SECOND}.drilled.json", "eternia_backup.host.json"):
+    beside = [f"{SECOND}{suffix}" for suffix in ("", ".manifest.json", ".drilled.json", ".pin")]
+    for name in (*beside, "eternia_backup.host.json"):
         head = client.head_object(Bucket=locked_bucket, Key=f"{settings.prefix}/{name}")
         assert head["ObjectLockMode"] == "COMPLIANCE"
         assert head["ObjectLockRetainUntilDate"] > tomorrow

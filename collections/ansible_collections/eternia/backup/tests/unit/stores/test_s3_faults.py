@@ -184,13 +184,22 @@ def test_a_manifest_that_the_store_says_is_there_and_is_not_is_no_success(tmp_pa
     assert f"{FIRST}.manifest.json" not in there()
 
 
-def test_a_mark_that_the_store_says_is_there_and_is_not_is_no_success(tmp_path, store, there, content):
+def test_a_mark_or_pin_that_the_store_says_is_there_and_is_not_is_no_success(tmp_path, store, there, content):
     store.put(*backup(tmp_path, FIRST, content))
     (copy,) = store.copies()
     assert refuse(store, "PutObject", 412, "PreconditionFailed") == []
     with pytest.raises(StoreError, match=rf"{FIRST}.drilled.json was not written"):
         store.mark_drilled(copy, b"{}", staging=tmp_path)
-    assert f"{FIRST}.drilled.json" not in there()
+    with pytest.raises(StoreError, match=rf"{FIRST}.pin was not written"):
+        store.pin(FIRST)
+    assert is_untouched(there)
+
+
+def test_a_pin_that_somebody_put_meanwhile_stays(tmp_path, store, there, content):
+    store.put(*backup(tmp_path, FIRST, content))
+    for _time in range(2):
+        store.pin(FIRST)
+    assert there()[f"{FIRST}.pin"] == b""
 
 
 def test_a_refusal_that_is_cut_off_is_no_whole_answer(store):

@@ -15,7 +15,7 @@ from .. import files, verify
 from ..copying import Progress
 from ..errors import DamagedError
 from ..manifest import Digest, Manifest, Transfer
-from ..names import DRILLED_SUFFIX, MANIFEST_SUFFIX, SIDECAR_SUFFIXES, BackupName
+from ..names import DRILLED_SUFFIX, MANIFEST_SUFFIX, PIN_SUFFIX, SIDECAR_SUFFIXES, BackupName
 from ..parts import Part
 from . import s3_download, s3_lock, s3_open
 from .base import CLAIM, S3, Copy, Owner, group
@@ -208,12 +208,17 @@ class S3Store:
 
     def mark_drilled(self, copy: Copy, mark: bytes, *, staging: Path) -> None:
         # The first mark stays: a host's key may be allowed to create and not to overwrite.
-        name = f"{copy.name}{DRILLED_SUFFIX}"
-        objects = self._objects
-        if copy.drilled or objects.head(f"{copy.name}{MANIFEST_SUFFIX}") is None:
-            return
-        if not objects.created(name, mark) and objects.head(name) is None:
-            raise objects.denied(name)
+        if not copy.drilled and self._objects.head(f"{copy.name}{MANIFEST_SUFFIX}") is not None:
+            self._put_beside(f"{copy.name}{DRILLED_SUFFIX}", mark)
+
+    def pin(self, name: BackupName) -> None:
+        """Put a pin beside a backup, or let the one stay that is there. `claim` comes first. Raises StoreError."""
+        # Not locked: whoever lets go of the backup removes it.
+        self._put_beside(f"{name}{PIN_SUFFIX}", b"")
+
+    def _put_beside(self, name: str, body: bytes) -> None:
+        if not self._objects.created(name, body) and self._objects.head(name) is None:
+            raise self._objects.denied(name)
 
     def remove(self, names: Sequence[BackupName]) -> Iterator[BackupName]:
         for at in range(0, len(names), self.at_once):
