@@ -30,12 +30,13 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine import (
 )
 from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import EngineError, HeldError
 from ansible_collections.eternia.backup.plugins.module_utils.engine.manifest import Digest
-from ansible_collections.eternia.backup.plugins.module_utils.engine.names import iso, parse
+from ansible_collections.eternia.backup.plugins.module_utils.engine.names import from_iso, iso, parse
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.base import Owner
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.local import LocalStore
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Store
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_lock import Lock
 from ansible_collections.eternia.backup.tests.unit.builders import SetClock, configuration, database
-from ansible_collections.eternia.backup.tests.unit.stores.test_every_store import FIRST, LARGE, some
+from ansible_collections.eternia.backup.tests.unit.stores.test_every_store import FIRST, LARGE, PART, some
 from ansible_collections.eternia.backup.tests.unit.stores.test_every_store import backup as file_of
 from botocore.exceptions import ClientError
 
@@ -100,9 +101,27 @@ def test_what_is_sent_by_parts_is_locked_too(tmp_path, settings, object_store):
     store.claim(Owner("staging", "web1", "/backups"))
     path, manifest = file_of(tmp_path, FIRST, some(LARGE))
     store.put(path, manifest, lock_until=NOW + DAY)
-    assert store.locked_until(FIRST) == NOW + DAY
+    assert store.lock_of(FIRST) == Lock(NOW + DAY, "COMPLIANCE")
     store.prove(next(iter(store.copies())))
-    assert store.locked_until(parse("eternia_backup_20261122_230000.db")) is None
+    assert store.lock_of(parse("eternia_backup_20261122_230000.db")) is None
+
+
+def test_an_upload_that_was_found_open_does_not_choose_the_lock(tmp_path, settings, object_store):
+    """Nothing tells the lock of one, and whoever steals the key may have begun it, for a second to come."""
+    path, manifest = file_of(tmp_path, FIRST, some(LARGE))
+    thief, where = object_store.client(), {"Bucket": settings.bucket, "Key": f"{settings.prefix}/{FIRST}"}
+    crc, his = {"ChecksumAlgorithm": "CRC64NVME"}, {"ObjectLockMode": "GOVERNANCE"}
+    begun = thief.create_multipart_upload(
+        **where, **crc, **his, ChecksumType="FULL_OBJECT", ObjectLockRetainUntilDate=NOW + HOUR
+    )
+    thief.upload_part(**where, **crc, UploadId=begun["UploadId"], PartNumber=1, Body=some(LARGE)[:PART])
+    store = S3Store(settings)
+    store.claim(Owner("staging", "web1", "/backups"))
+    transfer = store.put(path, manifest, lock_until=NOW + DAY)
+    head = thief.head_object(**where)
+    assert (head["ObjectLockMode"], head["ObjectLockRetainUntilDate"]) == ("COMPLIANCE", NOW + DAY)
+    assert transfer.bytes_sent == LARGE
+    assert "Uploads" not in thief.list_multipart_uploads(Bucket=where["Bucket"], Prefix=where["Key"])
 
 
 @pytest.mark.parametrize("half", [0, 1], ids=["the data", "the manifest"])
@@ -195,8 +214,8 @@ def test_what_is_known_is_not_asked_again(config, monkeypatch):
     for hour in range(4):
         run(config, NOW + hour * HOUR)
     asked = []
-    real = S3Store.locked_until
-    monkeypatch.setattr(S3Store, "locked_until", lambda store, name: asked.append(name) or real(store, name))
+    real = S3Store.lock_of
+    monkeypatch.setattr(S3Store, "lock_of", lambda store, name: asked.append(name) or real(store, name))
     last = run(config, NOW + 4 * HOUR)
     assert asked == [last.name]
     known = json.loads((config.storage_path / object_lock.NAME).read_text())["until"]
@@ -267,6 +286,55 @@ def test_a_harder_lock_stays_as_hard(config, locks):
     taken = run(softer, moment)
     assert {locks(config)[name] for name in of(first)} == {("COMPLIANCE", moment + DAYS * DAY)}
     assert taken.warnings == []
+
+
+@pytest.mark.parametrize("half", [0, 1], ids=["the data", "the manifest"])
+def test_a_softer_lock_than_is_configured_is_told_of(config, object_store, half):
+    config = replace(config, policy=replace(config.policy, keep_last=9))
+    first = run(replace(config, cloud=replace(config.cloud, object_lock_days=0)), NOW)
+    for name, mode in zip(of(first), ("COMPLIANCE", "GOVERNANCE") if half else ("GOVERNANCE", "COMPLIANCE")):
+        object_store.client().put_object_retention(
+            Bucket=config.cloud.bucket,
+            Key=f"{config.cloud.prefix}/{name}",
+            Retention={"Mode": mode, "RetainUntilDate": NOW + DAYS * DAY},
+        )
+    key = f"{config.cloud.prefix}/{first.name}"
+    assert run(config, NOW + HOUR).warnings == [
+        f"Of 1 backup in s3://{config.cloud.bucket}/{config.cloud.prefix}/ the lock is in GOVERNANCE, and "
+        "cloud_backup.object_lock_mode is COMPLIANCE: whoever may bypass it can delete what it holds, "
+        f"{first.name} for one. Where GOVERNANCE was never configured, find out who else has this host's key. An "
+        "administrator makes the lock as hard, that of the data and that of the manifest: aws s3api "
+        f"put-object-retention --bucket {config.cloud.bucket} --key {key} --retention Mode=COMPLIANCE,"
+        f"RetainUntilDate={iso(NOW + DAYS * DAY)} --bypass-governance-retention, and the same with "
+        f"--key {key}.manifest.json."
+    ]
+    # It is known now, and S3 not asked again before the lock has to be made longer.
+    assert run(config, NOW + 2 * HOUR).warnings == []
+    wants_no_more = replace(config, cloud=replace(config.cloud, object_lock_mode="GOVERNANCE"))
+    (config.storage_path / object_lock.NAME).unlink()
+    assert run(wants_no_more, NOW + 3 * HOUR).warnings == []
+
+
+def test_a_softer_lock_does_not_end_and_what_the_warning_says_makes_it_harder(config, locks, object_store):
+    """No store here lets a host's key change the mode of a lock that holds, not even to a harder one."""
+    config = replace(config, policy=replace(config.policy, keep_last=9))
+    softer = replace(config, cloud=replace(config.cloud, object_lock_mode="GOVERNANCE"))
+    first, moment = run(softer, NOW), NOW + DAY + HOUR
+    (warning,) = run(config, moment).warnings
+    assert {locks(config)[name] for name in of(first)} == {("GOVERNANCE", moment + DAYS * DAY)}
+    keys = [f"{config.cloud.prefix}/{name}" for name in of(first)]
+    assert all(f" --key {key}" in warning for key in keys)
+    until = re.search(r"RetainUntilDate=(\S+) --bypass", warning)[1]
+    for key in keys:
+        object_store.client().put_object_retention(
+            Bucket=config.cloud.bucket,
+            Key=key,
+            Retention={"Mode": "COMPLIANCE", "RetainUntilDate": from_iso(until)},
+            BypassGovernanceRetention=True,
+        )
+    moment += DAY + HOUR
+    assert run(config, moment).warnings == []
+    assert {locks(config)[name] for name in of(first)} == {("COMPLIANCE", moment + DAYS * DAY)}
 
 
 def test_a_lock_on_the_data_that_is_longer_keeps_the_manifest_from_nothing(config, locks, object_store):

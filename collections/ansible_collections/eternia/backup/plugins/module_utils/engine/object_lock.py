@@ -24,6 +24,8 @@ from .stores.base import Copy
 from .stores.local import LocalStore
 from .stores.s3 import S3Store
 from .stores.s3_errors import S3Error
+from .stores.s3_lock import Lock
+from .stores.s3_settings import S3Settings
 from .units import counted
 
 NAME = "locks.json"
@@ -47,8 +49,9 @@ def renew(config: Config, local: LocalStore, *, now: datetime, warn: Callable[[s
 
 
 def _renew(config: Config, local: LocalStore, now: datetime, warn: Callable[[str], None]) -> None:
-    remote, until = catalog.remote(config), None if config.cloud is None else config.cloud.lock_until(now)
-    if remote is None or until is None:
+    remote, cloud = catalog.remote(config), config.cloud
+    until = None if cloud is None else cloud.lock_until(now)
+    if remote is None or cloud is None or until is None:
         return
     is_claimed = remote.claimed(config.owner)
     copies = [copy for copy in remote.copies() if copy.verified]
@@ -61,7 +64,8 @@ def _renew(config: Config, local: LocalStore, now: datetime, warn: Callable[[str
         return
     remote.require_lock()
     known = read(config)
-    found = {copy.name: known[copy.name] for copy in copies if copy.name in known}
+    # Of these a softer mode was told when S3 was asked.
+    found = {copy.name: Lock(known[copy.name], cloud.object_lock_mode) for copy in copies if copy.name in known}
     locked = 0
     failures: list[EngineError] = []
     here: list[Copy] = []
@@ -75,24 +79,28 @@ def _renew(config: Config, local: LocalStore, now: datetime, warn: Callable[[str
         )
     for copy in _kept(config, copies, here, now):
         try:
-            end = found.get(copy.name) or remote.locked_until(copy.name)
-            if end is None or end < now + margin(config):
+            held = found.get(copy.name) or remote.lock_of(copy.name)
+            if held is None or held.until < now + margin(config):
                 remote.lock(copy.name, until, expected=_manifest(local, copy.name))
-                end, locked = _confirmed(remote, copy.name, until), locked + 1
+                held, locked = _confirmed(remote, copy.name, until), locked + 1
         except (S3Error, DamagedError, NotFoundError) as exc:
             failures.append(exc)
             if isinstance(exc, S3Error) and exc.no_answer:
                 # Nobody answers: the others will fare no better.
                 break
         else:
-            found[copy.name] = end
+            found[copy.name] = held
+    softer = {name: one for name, one in found.items() if one.is_softer_than(cloud.object_lock_mode)}
+    if softer:
+        warn(_softer(softer, remote, cloud))
     if failures:
         what = counted(len(failures), "backup")
         warn(f"{what} to be kept in S3 could not be locked for longer: a lock may end. {failures[0]}")
     if locked:
         log.info(f"{remote.location('')}: {counted(locked, 'backup')} locked until {names.iso(until)}")
-    if found != known:
-        _write(config, local, found, warn)
+    ends = {name: one.until for name, one in found.items()}
+    if ends != known:
+        _write(config, local, ends, warn)
 
 
 def _manifest(local: LocalStore, name: BackupName) -> Manifest | None:
@@ -101,12 +109,26 @@ def _manifest(local: LocalStore, name: BackupName) -> Manifest | None:
     return None
 
 
-def _confirmed(remote: S3Store, name: BackupName, until: datetime) -> datetime:
-    """Until when it is locked, as the store says afterwards: one that answers yes may have done nothing."""
-    end = remote.locked_until(name)
-    if end is None or end < until:
+def _confirmed(remote: S3Store, name: BackupName, until: datetime) -> Lock:
+    """How it is locked, as the store says afterwards: one that answers yes may have done nothing."""
+    found = remote.lock_of(name)
+    if found is None or found.until < until:
         raise S3Error(f"{remote.location(name)} was to be locked, the store said yes, and it is not.")
-    return end
+    return found
+
+
+def _softer(locks: Mapping[BackupName, Lock], remote: S3Store, cloud: S3Settings) -> str:
+    """What is said of locks that the settings want harder; this host's key may not make them so."""
+    name, one = min(locks.items())
+    key, mode = remote.location(name).removeprefix(cloud.location("")), cloud.object_lock_mode
+    return (
+        f"Of {counted(len(locks), 'backup')} in {remote.location('')} the lock is in {one.mode}, and "
+        f"cloud_backup.object_lock_mode is {mode}: whoever may bypass it can delete what it holds, {name} for one. "
+        f"Where {one.mode} was never configured, find out who else has this host's key. An administrator makes the "
+        "lock as hard, that of the data and that of the manifest: aws s3api put-object-retention "
+        f"--bucket {cloud.bucket} --key {key} --retention Mode={mode},RetainUntilDate={names.iso(one.until)} "
+        f"--bypass-governance-retention, and the same with --key {key}{names.MANIFEST_SUFFIX}."
+    )
 
 
 def margin(config: Config) -> timedelta:

@@ -23,6 +23,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine.names import
 from ansible_collections.eternia.backup.plugins.module_utils.engine.promises import KEPT, NOT_KEPT, UNKNOWN
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.base import Owner
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Store
+from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_lock import Lock
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_objects import Objects
 from ansible_collections.eternia.backup.tests.unit.command_line import Host
 
@@ -146,7 +147,7 @@ def test_what_is_to_be_locked_is_locked_or_not_sent(tmp_path, backend):
     if backend.keeps("object lock") and "object lock" not in backend.unknown:
         store.claim(WEB1)
         store.put(path, manifest, lock_until=until)
-        assert store.locked_until(FIRST) == until
+        assert store.lock_of(FIRST) == Lock(until, "COMPLIANCE")
     else:
         with pytest.raises(StoreError, match=r"has no Object Lock, and cloud_backup\.object_lock_days is 2"):
             store.claim(WEB1)

@@ -22,6 +22,7 @@ from .base import CLAIM, S3, Copy, Owner, group
 from .s3_claim import Claim
 from .s3_create import refuses_wrong_bytes
 from .s3_errors import S3Error
+from .s3_lock import Lock
 from .s3_objects import Objects
 from .s3_put import Put
 from .s3_settings import S3Settings
@@ -168,17 +169,16 @@ class S3Store:
         """Refuse a bucket that locks nothing, where backups are to be locked; reads only. Raises StoreError."""
         s3_lock.require(self._client)
 
-    def locked_until(self, name: BackupName) -> datetime | None:
-        """Until when data and manifest both are locked; None where one is not, or is not there. Raises S3Error."""
-        ends = self._lock_ends(name)
-        return None if None in ends else min(filter(None, ends))
+    def lock_of(self, name: BackupName) -> Lock | None:
+        """What holds data and manifest both; None where one is not locked, or is not there. Raises S3Error."""
+        return s3_lock.weakest(self._locks(name))
 
     def partly_locked_until(self, name: BackupName) -> datetime | None:
         """Until when data or manifest is locked, whichever longer; None where neither is. Raises S3Error."""
-        return max(filter(None, self._lock_ends(name)), default=None)
+        return max((lock.until for lock in self._locks(name) if lock is not None), default=None)
 
-    def _lock_ends(self, name: BackupName) -> list[datetime | None]:
-        return [s3_lock.end(self._client, self._objects.key(f"{name}{one}")) for one in ("", MANIFEST_SUFFIX)]
+    def _locks(self, name: BackupName) -> list[Lock | None]:
+        return [s3_lock.of(self._client, self._objects.key(f"{name}{one}")) for one in ("", MANIFEST_SUFFIX)]
 
     def lock(self, name: BackupName, until: datetime, *, expected: Manifest | None = None) -> None:
         """Have nobody delete a backup before then.

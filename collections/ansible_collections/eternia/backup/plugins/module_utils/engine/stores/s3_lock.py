@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
@@ -17,6 +19,18 @@ _HARDEST = "COMPLIANCE"
 _NO_SUCH_THING = ("ObjectLockConfigurationNotFoundError", "NotImplemented", "XNotImplemented", "501")
 
 
+@dataclass(frozen=True)
+class Lock:
+    """Until when something is locked, UTC, and in which of S3's modes."""
+
+    until: datetime
+    mode: str
+
+    def is_softer_than(self, mode: str) -> bool:
+        """Whether somebody may end it who could not end one in that mode."""
+        return mode == _HARDEST != self.mode
+
+
 def options(client: S3Client, until: datetime | None) -> dict[str, Any]:
     """What goes with an object so that it is locked until then; nothing for None."""
     if until is None:
@@ -24,26 +38,41 @@ def options(client: S3Client, until: datetime | None) -> dict[str, Any]:
     return {"ObjectLockMode": client.settings.object_lock_mode, "ObjectLockRetainUntilDate": until}
 
 
-def end(client: S3Client, key: str) -> datetime | None:
-    """Until when an object is locked; None where it is not, or is not there. Raises S3Error."""
+def of(client: S3Client, key: str) -> Lock | None:
+    """The lock of an object; None where it has none, or is not there. Raises S3Error."""
     try:
-        found = client.call("head_object", key).get("ObjectLockRetainUntilDate")
+        return _told(client, client.call("head_object", key))
     except S3Error as exc:
         if exc.code != "NoSuchKey":
             raise
         return None
-    return None if found is None else found.astimezone(timezone.utc)
+
+
+def weakest(locks: Iterable[Lock | None]) -> Lock | None:
+    """What holds all of several: until the first of them ends, in the softest mode; None where one is none."""
+    found = list(locks)
+    there = [lock for lock in found if lock is not None]
+    if len(there) < len(found):
+        return None
+    return Lock(min(lock.until for lock in there), min((lock.mode for lock in there), key=_HARDEST.__eq__))
 
 
 def extend(client: S3Client, key: str, until: datetime) -> None:
     """Lock an object until then, where it is not locked for as long already. Raises S3Error."""
-    head = client.call("head_object", key)
-    end = head.get("ObjectLockRetainUntilDate")
-    if end is None or end < until:
-        # A lock that is harder than ours stays as hard while it lasts: S3 refuses to make it weaker.
-        is_harder = end is not None and end > datetime.now(timezone.utc) and head.get("ObjectLockMode") == _HARDEST
-        mode = _HARDEST if is_harder else client.settings.object_lock_mode
+    lock = _told(client, client.call("head_object", key))
+    if lock is None or lock.until < until:
+        mode = client.settings.object_lock_mode
+        if lock is not None and lock.until > datetime.now(timezone.utc):
+            # No store makes one softer that lasts, and most make it harder only for somebody who may bypass it.
+            mode = lock.mode
         client.call("put_object_retention", key, Retention={"Mode": mode, "RetainUntilDate": until})
+
+
+def _told(client: S3Client, head: Mapping[str, Any]) -> Lock | None:
+    """The lock that an answer tells of, in the mode that was asked for where it tells none."""
+    until = head.get("ObjectLockRetainUntilDate")
+    mode = str(head.get("ObjectLockMode") or client.settings.object_lock_mode)
+    return None if until is None else Lock(until.astimezone(timezone.utc), mode)
 
 
 def require(client: S3Client) -> None:

@@ -73,7 +73,7 @@ class Upload:
     """One file on its way to one key. `options` (encryption, storage class) and the `lock` go with the object.
 
     `before_commit` is called right before the request that makes the object appear. `base` is what S3 may copy from;
-    with `resume`, parts that a killed run sent are not sent again.
+    with `resume`, parts that a killed run sent are not sent again where that is safe.
     """
 
     client: S3Client
@@ -220,15 +220,15 @@ def _begin(upload: Upload, fd: int, rung: Rung, parts: list[Part], whole: dict[s
     """The id of an open upload, and the ETags of the parts that it has, by their number.
 
     An upload that a killed run left is gone on with where the whole object is going to be proven, and where nothing
-    that was chosen when it was begun (encryption, storage class) may be another now. (A lock may: it is only ever made
-    longer, and who sends sees to that.)
+    that is chosen when one is begun (encryption, storage class, lock) has to be ours.
 
-    Whoever has a key may have begun it, and a CRC is easily forged: only parts with the MD5 of ours are taken. Where
-    the ETag is none the upload encrypts, maybe by a key that is not ours, and it is begun anew.
+    Whoever has a key may have begun it. Its lock would be the backup's, and nothing tells it before; so with a lock it
+    is begun anew. A CRC is easily forged: only parts with the MD5 of ours are taken. Where the ETag is none the upload
+    encrypts, maybe by a key that is not ours, and it is begun anew, too.
     """
     left = [one for one in s3_open.find(upload.client, upload.key) if one.key == upload.key]
     there: dict[int, str] = {}
-    may_go_on = rung is CRC64NVME and upload.resume and not upload.options
+    may_go_on = rung is CRC64NVME and upload.resume and not upload.options and not upload.lock
     if may_go_on and left and left[0].storage_class == s3_open.STANDARD:
         with suppress(S3Error):
             there = _ours(fd, parts, left[0].parts(upload.client, parts))
