@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine.promises imp
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Store
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_client import S3Client
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_settings import S3Settings
-from ansible_collections.eternia.backup.tests.unit.conftest import BUCKET
+from ansible_collections.eternia.backup.tests.unit.conftest import BUCKET, POLICIES_PREFIX
 
 
 def found(settings):
@@ -81,6 +82,122 @@ def test_which_rules_of_a_lifecycle_harm(aws, rule, verdict):
     rules = [{"ID": "one", "Status": "Enabled", **rule}]
     client.put_bucket_lifecycle_configuration(Bucket="backups", LifecycleConfiguration={"Rules": rules})
     assert found(settings)[0]["no lifecycle"].verdict == verdict
+
+
+OLD = {"NoncurrentVersionExpiration": {"NoncurrentDays": 7}}
+
+
+@pytest.mark.parametrize(
+    ("rules", "days"),
+    [
+        ([{"Filter": {"Prefix": "production/"}, **OLD}], "7 days"),
+        ([{"Filter": {"Prefix": ""}, "NoncurrentVersionExpiration": {"NoncurrentDays": 1}}], "1 day"),
+        (
+            [{"Filter": {"Prefix": ""}, "NoncurrentVersionExpiration": {"NoncurrentDays": 30}}, {"Prefix": "", **OLD}],
+            "7 days",
+        ),
+        # Whoever overwrites does so once more.
+        (
+            [
+                {
+                    "Filter": {"Prefix": ""},
+                    "NoncurrentVersionExpiration": {"NoncurrentDays": 7, "NewerNoncurrentVersions": 9},
+                }
+            ],
+            "7 days",
+        ),
+        ([{"Filter": {"Prefix": "production/web2/"}, **OLD}], None),
+        ([{"Filter": {"Prefix": ""}, "Status": "Disabled", **OLD}], None),
+        ([{"Filter": {"Prefix": ""}, "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}}], None),
+    ],
+)
+def test_how_long_old_versions_are_kept_of_what_this_key_may_overwrite(aws, rules, days):
+    client, settings = aws
+    client.put_bucket_versioning(Bucket="backups", VersioningConfiguration={"Status": "Enabled"})
+    rules = [{"ID": str(number), "Status": "Enabled", **rule} for number, rule in enumerate(rules)]
+    client.put_bucket_lifecycle_configuration(Bucket="backups", LifecycleConfiguration={"Rules": rules})
+    findings = found(settings)[0]
+    finding = findings["versions"]
+    assert findings["no lifecycle"].verdict == KEPT
+    if days is None:
+        assert finding.verdict == KEPT
+        assert finding.meaning == "What is deleted or overwritten stays as an old version, and is billed."
+        return
+    assert (finding.verdict, finding.is_broken) == (NOT_KEPT, False)
+    assert finding.meaning == (
+        f"What is deleted or overwritten stays as an old version for {days}, then a rule of the bucket removes it "
+        "(what is locked, when its lock has ended). This key may overwrite or delete: what whoever steals it does to "
+        f"the backups there is for good after {days}. Take that right away from the key, or the rule off "
+        "s3://backups/production/web1/, or give the rule more days than a theft can stay unseen."
+    )
+    assert f"What was there stays as an old version for {days}. " in findings["no overwriting"].meaning
+
+
+@pytest.fixture
+def old_versions_expire(object_store):
+    """Has a bucket remove old versions after seven days, below a prefix."""
+    asked = []
+
+    def expire(bucket, prefix):
+        asked.append(bucket)
+        rule = {"ID": "old", "Status": "Enabled", "Filter": {"Prefix": f"{prefix}/"}, **OLD}
+        object_store.client().put_bucket_lifecycle_configuration(
+            Bucket=bucket, LifecycleConfiguration={"Rules": [rule]}
+        )
+
+    yield expire
+    for bucket in asked:
+        object_store.client().delete_bucket_lifecycle(Bucket=bucket)
+
+
+def test_who_may_neither_overwrite_nor_delete_is_told_for_how_long_old_versions_are_kept(
+    s3_settings, versioned_bucket, object_store, credentials_file, old_versions_expire
+):
+    prefix = f"{POLICIES_PREFIX}/{s3_settings.prefix}"
+    auditor = credentials_file(object_store.by_policy["auditor"])
+    settings = replace(s3_settings, bucket=versioned_bucket, prefix=prefix, credentials_file=auditor)
+    old_versions_expire(versioned_bucket, prefix)
+    finding = found(settings)[0]["versions"]
+    assert (finding.verdict, finding.meaning) == (
+        KEPT,
+        "What is deleted or overwritten stays as an old version for 7 days, then a rule of the bucket removes it (what "
+        "is locked, when its lock has ended).",
+    )
+
+
+def test_old_versions_of_what_a_key_may_overwrite_that_may_not_read_the_rules(
+    s3_settings, versioned_bucket, object_store, credentials_file, old_versions_expire
+):
+    """The policy `writer`, in a store that does not know `s3:if-none-match`."""
+    prefix = f"{POLICIES_PREFIX}/{s3_settings.prefix}"
+    writer = credentials_file(object_store.by_policy["writer"])
+    settings = replace(s3_settings, bucket=versioned_bucket, prefix=prefix, credentials_file=writer)
+    old_versions_expire(versioned_bucket, prefix)
+    findings = found(settings)[0]
+    assert (findings["no overwriting"].verdict, findings["no lifecycle"].verdict) == (NOT_KEPT, UNKNOWN)
+    finding = findings["versions"]
+    assert (finding.verdict, finding.meaning) == (
+        UNKNOWN,
+        "What is deleted or overwritten stays as an old version, and is billed. This key may overwrite or delete, and "
+        "for how long they stay is not known: see 'no lifecycle'.",
+    )
+    assert "Allow s3:GetLifecycleConfiguration there" in findings["no lifecycle"].meaning
+
+
+def test_a_rule_for_old_versions_is_told_by_status(both, versioned_bucket, old_versions_expire):
+    cloud = {**both.fields["backup"]["cloud_backup"], "bucket": versioned_bucket}
+    both.configure(backup={"cloud_backup": cloud})
+    old_versions_expire(versioned_bucket, cloud["prefix"])
+    code, out, _err = both.type("check-store")
+    assert code == 0
+    assert (
+        "  not kept  versions                What is deleted or overwritten stays as an old version for 7 days, then"
+        in out
+    )
+    both.back_up()
+    code, out, _err = both.type("status")
+    assert code == Level.OK
+    assert re.search("^  promises  not kept: [^;]*versions", out, re.M)
 
 
 def test_a_bucket_that_is_open_to_everybody(aws):

@@ -8,14 +8,19 @@ Each function raises S3Error where the bucket cannot be asked anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Union
 
 from ..promises import KEPT, NOT_KEPT, OBJECT_LOCK, UNKNOWN, Finding
+from ..units import counted
 from .s3_client import S3Client
 from .s3_errors import S3Error
 
+# Rules of a bucket's lifecycle, or why they are not known.
+Rules = Union[Sequence[Mapping[str, Any]], Finding]
+
+_NO_LIFECYCLE = "no lifecycle"
 # What keeps a bucket from being asked anything.
 _UNREACHABLE = ("NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch")
 _NOT_KNOWN = ("NotImplemented", "XNotImplemented", "MethodNotAllowed", "405", "501")
@@ -110,21 +115,62 @@ def lock(client: S3Client) -> Finding:
     )
 
 
-def lifecycle(client: S3Client, folder: str) -> Finding:
-    """Whether the bucket has rules of its own that take backups out of `folder`."""
-    promise = "no lifecycle"
-    answer = _LIFECYCLE.ask(client, promise, needed=True)
-    if isinstance(answer, Finding):
-        return answer
-    rules = answer.get("Rules", ())
-    harmful = [words for rule in rules if _concerns(rule, folder) for words in _harm(rule)]
+def rules(client: S3Client, folder: str) -> Rules:
+    """The rules of the bucket's own that may apply to what lies in `folder`."""
+    answer = _LIFECYCLE.ask(client, _NO_LIFECYCLE, needed=True)
+    return answer if isinstance(answer, Finding) else [one for one in answer.get("Rules", ()) if _concerns(one, folder)]
+
+
+def lifecycle(found: Rules, where: str) -> Finding:
+    """Whether none of the rules takes backups out of `where`."""
+    if isinstance(found, Finding):
+        return found
+    harmful = [words for rule in found for words in _harm(rule)]
     if not harmful:
-        return Finding(promise, KEPT, "No rule of the bucket removes or archives backups by itself.", True)
+        return Finding(_NO_LIFECYCLE, KEPT, "No rule of the bucket removes or archives backups by itself.", True)
     return Finding(
-        promise,
+        _NO_LIFECYCLE,
         NOT_KEPT,
-        f"A rule of the bucket {', '.join(harmful)}, whatever retention wants. Take it off {client.location(folder)}.",
+        f"A rule of the bucket {', '.join(harmful)}, whatever retention wants. Take it off {where}.",
         True,
+    )
+
+
+def span_of_old_versions(found: Rules) -> str:
+    """For how long the rules leave old versions there, `7 days`; "" where none removes them, or that is not known.
+
+    That a rule spares the newest of them is no help: whoever overwrites does so once more.
+    """
+    expiring = () if isinstance(found, Finding) else (rule.get("NoncurrentVersionExpiration") for rule in found)
+    days = [int(one.get("NoncurrentDays", 0)) for one in expiring if one]
+    return counted(min(days), "day") if days else ""
+
+
+def lasting(kept: Finding, found: Rules, where: str, *, may_harm: bool) -> Finding:
+    """What was found of versions, with how long the rules leave them there.
+
+    That is not kept where this key `may_harm` what they are of: its thief has but to wait.
+    """
+    if kept.verdict != KEPT:
+        return kept
+    if may_harm and isinstance(found, Finding):
+        unknown = f"This key may overwrite or delete, and for how long they stay is not known: see '{_NO_LIFECYCLE}'."
+        return replace(kept, verdict=UNKNOWN, meaning=f"{kept.meaning} {unknown}")
+    span = span_of_old_versions(found)
+    if not span:
+        return kept
+    stays = (
+        f"What is deleted or overwritten stays as an old version for {span}, then a rule of the bucket removes it "
+        "(what is locked, when its lock has ended)."
+    )
+    if not may_harm:
+        return replace(kept, meaning=stays)
+    return replace(
+        kept,
+        verdict=NOT_KEPT,
+        meaning=f"{stays} This key may overwrite or delete: what whoever steals it does to the backups there is for "
+        f"good after {span}. Take that right away from the key, or the rule off {where}, or give the rule more days "
+        "than a theft can stay unseen.",
     )
 
 

@@ -30,17 +30,14 @@ def look(objects: Objects, *, wrong: str) -> tuple[list[Finding], str]:
     `wrong` is the name of what is sent with a wrong checksum.
     """
     client, encryption = objects.client, objects.client.settings.encryption
-    trial = _Trial(client, objects.key(TRIED), encryption)
-    versions, lock = s3_bucket.versions(client), s3_bucket.lock(client)
-    findings = [
-        *trial.create_only(),
-        _checksums(client, objects.key(wrong), encryption),
-        *trial.what_the_key_may(keeps_versions=versions.verdict == KEPT),
-        versions,
-        lock,
-        s3_bucket.lifecycle(client, objects.key("")),
-        s3_bucket.private(client),
-    ]
+    trial, where = _Trial(client, objects.key(TRIED), encryption), objects.location("")
+    versions, lock, rules = s3_bucket.versions(client), s3_bucket.lock(client), s3_bucket.rules(client, objects.key(""))
+    findings = [*trial.create_only(), _checksums(client, objects.key(wrong), encryption)]
+    span = s3_bucket.span_of_old_versions(rules)
+    may = list(trial.what_the_key_may(keeps_versions=versions.verdict == KEPT, span=span))
+    may_harm = any(one.verdict == NOT_KEPT for one in may)
+    versions = s3_bucket.lasting(versions, rules, where, may_harm=may_harm)
+    findings += [*may, versions, lock, s3_bucket.lifecycle(rules, where), s3_bucket.private(client)]
     return findings, trial.left()
 
 
@@ -84,9 +81,9 @@ class _Trial:
             return False
         return True
 
-    def what_the_key_may(self, *, keeps_versions: bool) -> Iterator[Finding]:
-        """Overwrite, delete, delete old versions: what whoever steals the key may do, too."""
-        stays = " What was there stays as an old version." if keeps_versions else ""
+    def what_the_key_may(self, *, keeps_versions: bool, span: str) -> Iterator[Finding]:
+        """Overwrite, delete, delete old versions, which stay for `span`: what whoever steals the key may do, too."""
+        stays = f" What was there stays as an old version{span and f' for {span}'}." if keeps_versions else ""
         yield self._tried(
             "no overwriting",
             self._overwrite,
