@@ -137,6 +137,26 @@ def in_child(function: Callable[[], Any]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+class Late(BaseException):
+    """Nobody takes it for an error that was expected."""
+
+
+@contextmanager
+def in_time(seconds: int = 20) -> Iterator[None]:
+    """Whatever waits for ever is interrupted."""
+
+    def late(*_unused: object) -> None:
+        raise Late("it goes on for ever")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def leave_in_log(database_path: Path) -> None:
     """A writer that dies before what it wrote is anywhere but in the log."""
 

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from ansible_collections.eternia.backup.plugins.module_utils.engine.exit_code import ExitCode
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.base import group
-from ansible_collections.eternia.backup.tests.unit.builders import query, tree
+from ansible_collections.eternia.backup.tests.unit.builders import in_time, query, tree
 from ansible_collections.eternia.backup.tests.unit.command_line import Host
 from ansible_collections.eternia.backup.tests.unit.conftest import BUCKET
 from botocore.exceptions import BotoCoreError, ClientError
@@ -24,26 +23,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 NAME = "eternia_backup_20261122_120000.db"
 CODES = {int(code) for code in ExitCode}
 DEEP = "DEEP"
-
-
-class Late(BaseException):
-    """Nobody takes it for an error that was expected."""
-
-
-@contextmanager
-def in_time(seconds: int = 20) -> Iterator[None]:
-    """Whatever waits for ever is interrupted."""
-
-    def late(*_unused: object) -> None:
-        raise Late("it goes on for ever")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture

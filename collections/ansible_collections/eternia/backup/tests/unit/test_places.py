@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 from ansible_collections.eternia.backup.plugins.module_utils.engine.config import parse
 from ansible_collections.eternia.backup.plugins.module_utils.engine.names import parse_with_sidecar
 from ansible_collections.eternia.backup.plugins.plugin_utils.places import Home, machine, troubles
+from ansible_collections.eternia.backup.tests.unit.builders import in_time
 
 LOOK = Path(__file__).parents[2] / "roles/agent/files/look.py"
 
@@ -206,6 +209,50 @@ def test_a_directory_that_says_whose_it_is(tmp_path: Path) -> None:
             f"(environment {theirs['environment']}"
         )
         assert f'for example "{root}/backups/{{{{ inventory_hostname }}}}". Only if' in told
+
+
+OURS = {"environment": "production", "host": "web1", "storage_path": "/elsewhere"}
+
+
+def link_to_what_only_root_may_read(path: Path) -> None:
+    secret = path.with_name("secret.json")
+    secret.write_text(json.dumps(OURS))
+    path.symlink_to(secret)
+
+
+def holding(text: str) -> Callable[[Path], Any]:
+    return lambda path: path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        link_to_what_only_root_may_read,
+        os.mkfifo,
+        os.mkdir,
+        holding(""),
+        holding("null"),
+        holding('["environment", "host"]'),
+        holding("[" * 60_000),
+        holding(json.dumps({**OURS, "more": "m" * 100_000})),
+        holding(json.dumps({**OURS, "host": "h" * 300})),
+        holding(json.dumps({**OURS, "host": "web1\nok: [web1]"})),
+        holding(json.dumps({**OURS, "environment": {"password": "hunter2"}})),
+        holding(json.dumps({"host": "web1"})),
+    ],
+)
+def test_what_is_planted_in_place_of_a_claim_is_not_brought_from_the_host(
+    tmp_path: Path, plant: Callable[[Path], Any]
+) -> None:
+    """Whoever owns the storage path decides what lies there, and root looks at it."""
+    plant(tmp_path / "eternia_backup.host.json")
+    with in_time():
+        assert runpy.run_path(str(LOOK))["claim_in"](str(tmp_path)) is None
+
+
+def test_of_a_claim_only_what_it_is_asked_for_is_brought_from_the_host(tmp_path: Path) -> None:
+    holding(json.dumps({**OURS, "password": "hunter2"}))(tmp_path / "eternia_backup.host.json")
+    assert runpy.run_path(str(LOOK))["claim_in"](str(tmp_path)) == {"environment": "production", "host": "web1"}
 
 
 def test_a_thousand_hosts_in_one_place_are_one_sentence() -> None:

@@ -14,9 +14,14 @@ import json
 import os
 import pwd
 import re
+import stat
 import sys
 
 FAMILIES = {"Debian": {"debian", "ubuntu"}, "RedHat": {"rhel", "fedora", "centos"}}
+
+# More than any claim has, and than any environment or host is called by.
+MOST_OF_CLAIM = 1 << 16
+MOST_OF_NAME = 255
 
 
 def look(wanted):
@@ -105,12 +110,31 @@ def mount_of(real, mounts):
 
 
 def claim_in(path):
-    """Which host the storage path says that it belongs to, None where it does not say."""
+    """Which environment and host the storage path says that it belongs to, None where it does not say.
+
+    Whoever owns the path may have put there what he likes, and this is root: no link is followed, no FIFO waited for,
+    and nothing but these two is told of what lies there.
+    """
     try:
-        with open(os.path.join(path, "eternia_backup.host.json"), encoding="utf-8") as file:
-            return json.load(file)
-    except (OSError, ValueError):
+        claim = json.loads(read_plain(os.path.join(path, "eternia_backup.host.json"), MOST_OF_CLAIM).decode())
+        owner = {key: claim[key] for key in ("environment", "host")}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+    return owner if all(is_name(value) for value in owner.values()) else None
+
+
+def read_plain(path, most):
+    """At most so many bytes of a file; nothing of what is none."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        return os.read(descriptor, most) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+    finally:
+        os.close(descriptor)
+
+
+def is_name(value):
+    """Whether it may stand in a message: what is printable has no line ends, and nothing that a terminal obeys."""
+    return isinstance(value, str) and len(value) <= MOST_OF_NAME and value.isprintable()
 
 
 if __name__ == "__main__":
