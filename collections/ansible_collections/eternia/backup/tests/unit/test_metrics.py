@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 from dataclasses import dataclass, replace
@@ -32,6 +33,8 @@ from ansible_collections.eternia.backup.tests.unit.builders import (
     SetClock,
     configuration,
     database,
+    in_child,
+    in_time,
     open_directory,
     unprivileged,
 )
@@ -325,6 +328,68 @@ def test_what_the_collector_finds_is_never_half(tmp_path, monkeypatch):
     metrics.write(path, "after\n")
     assert seen == [("x.prom", "before\n")]
     assert path.read_text() == "after\n"
+
+
+def link(path):
+    path.symlink_to(path.with_name("precious"))
+
+
+@pytest.mark.parametrize("plant", [os.mkfifo, link, lambda path: path.write_text("half")])
+def test_what_lies_where_the_page_is_staged_gives_way(tmp_path, plant):
+    """Whoever owns the directory can guess the number of a process."""
+    path, precious = tmp_path / "x.prom", tmp_path / "precious"
+    precious.write_text("precious")
+    plant(tmp_path / f".x.prom.{os.getpid()}")
+    with in_time():
+        metrics.write(path, "page\n")
+    assert (path.read_text(), precious.read_text()) == ("page\n", "precious")
+    assert sorted(tmp_path.iterdir()) == [precious, path]
+
+
+def ended():
+    """The number of a process that is gone."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def test_what_a_run_left_that_was_killed_goes_with_the_next(tmp_path):
+    path = tmp_path / "[x]*.prom"
+
+    def write_and_die():
+        os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        metrics.write(path, "before\n")
+
+    assert in_child(write_and_die) == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 1
+    metrics.write(path, "after\n")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_another_writes_at_this_moment_stays_and_what_is_not_ours(tmp_path):
+    kept = {f".x.prom.{name}" for name in (os.getppid(), 1, 0, "9" * 30, f"{ended()}.bak", f"0{ended()}", "new", "")}
+    kept |= {f".y.prom.{ended()}", f"x.prom.{ended()}", f".xyprom.{ended()}", f"..x.prom.{ended()}"}
+    for name in kept:
+        (tmp_path / name).write_text("kept")
+    metrics.write(tmp_path / "x.prom", "page\n")
+    assert {path.name for path in tmp_path.iterdir()} == {"x.prom", *kept}
+
+
+def test_what_cannot_be_swept_keeps_no_page_away(tmp_path):
+    left = [tmp_path / f".x.prom.{ended()}" for _ in range(2)]
+    for directory in left:
+        directory.mkdir()
+    (tmp_path / f".x.prom.{ended()}").write_text("half")
+    metrics.write(tmp_path / "x.prom", "page\n")
+    assert set(tmp_path.iterdir()) == {*left, tmp_path / "x.prom"}
+
+
+def test_a_directory_that_cannot_be_listed_takes_a_page():
+    with open_directory() as directory:
+        directory.chmod(0o333)
+        with unprivileged():
+            metrics.write(directory / "x.prom", "page\n")
+        assert (directory / "x.prom").read_text() == "page\n"
 
 
 WRONG = [

@@ -490,7 +490,7 @@ READS = {
         "geteuid",
         "getgrouplist",
     ),
-    *("getpid", "getxattr", "killpg"),
+    *("getpid", "getxattr", "kill", "killpg"),
     *("listdir", "listxattr", "lstat", "pipe", "pread", "readlink", "scandir", "stat", "statvfs", "strerror", "uname"),
 }
 

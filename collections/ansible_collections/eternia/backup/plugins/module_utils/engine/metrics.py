@@ -9,6 +9,7 @@ The format: https://prometheus.io/docs/instrumenting/exposition_formats/#text-ba
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -46,14 +47,15 @@ def write(path: Path, page: str) -> None:
     staged = path.with_name(f".{path.name}.{os.getpid()}")
     # A link in its own place is replaced, and not followed.
     files.require_followable(path.parent, of="backup.report.metrics_file")
+    _sweep(path)
     try:
-        descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        try:
+        # Whoever owns the directory can know the name, and have a FIFO wait there.
+        staged.unlink(missing_ok=True)
+        with files.opened(files.make(staged, mode=0o644)) as descriptor:
+            # Whatever the umask is.
             os.fchmod(descriptor, 0o644)
             files.write_at(descriptor, page.encode(), 0)
             os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
         os.replace(staged, path)
     except OSError as exc:
         with suppress(OSError):
@@ -63,6 +65,32 @@ def write(path: Path, page: str) -> None:
             f"directory (mkdir -p {path.parent}), give this user the right to write there, or correct "
             "backup.report.metrics_file."
         ) from exc
+
+
+def _sweep(path: Path) -> None:
+    """Remove what commands of ours staged that were killed before they put it into place, as far as that can be."""
+    # No process has a number of more than seven digits: PID_MAX_LIMIT in linux/threads.h.
+    ours = re.compile(rf"\.{re.escape(path.name)}\.([1-9][0-9]{{0,6}})")
+    try:
+        there = os.listdir(path.parent)
+    except OSError:
+        # A page can be put there all the same, or the next step says why not.
+        return
+    for staged in filter(None, map(ours.fullmatch, there)):
+        if _is_gone(int(staged[1])):
+            with suppress(OSError):
+                path.with_name(staged[0]).unlink()
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        # It is another user's.
+        pass
+    return False
 
 
 def _host(config: Config, found: Status, level: Level) -> Iterator[Metric]:
