@@ -29,6 +29,8 @@ options:
   allow_unverified:
     description:
       - Whether a backup may be restored that has no manifest to prove it, after everything was checked that can be.
+      - A database file with a log or a hot journal beside it (C(-wal), C(-journal)) is refused all the same. What is in
+        them is no part of the file; the message says how one file is made of both.
     type: bool
     default: false
   allow_foreign:

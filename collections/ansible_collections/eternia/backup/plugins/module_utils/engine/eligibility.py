@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from . import verify
+from . import companions, verify
 from .config import Config
 from .encryption import Identity
 from .errors import DamagedError, EngineError, NotFoundError, RefusedError, StoreError
 from .manifest import Manifest
+from .names import DATABASE, Kind
 from .recovery import Outcome, Request
 from .selection import Candidate
 from .stores.base import Copy, Store
@@ -45,7 +48,8 @@ def require_kind(config: Config, candidate: Candidate) -> None:
 def examine(config: Config, request: Request, candidate: Candidate, outcome: Outcome) -> Chosen:
     """Hold the copies of a candidate against their manifests, and against what the request allows.
 
-    Raises DamagedError where no copy is fit, RefusedError where the request has to allow it.
+    Raises DamagedError where no copy is fit, RefusedError where the request has to allow it or a log beside a copy
+    would be left out, StoreError where that cannot be known.
     """
     if candidate.raw is not None:
         _require_allowed(request.allow_unverified, candidate.title, "is a copy of something damaged")
@@ -56,6 +60,8 @@ def examine(config: Config, request: Request, candidate: Candidate, outcome: Out
     for one in trouble:
         outcome.warn(str(one))
     require_allowed(config, request, candidate.title, copies[0][2])
+    for store, copy, manifest in copies:
+        require_alone(candidate.kind, store.location(copy.name), manifest)
     return Chosen(candidate, tuple(copies), request.identity)
 
 
@@ -68,6 +74,15 @@ def require_allowed(config: Config, request: Request, title: str, manifest: Mani
             f"{title} is of host {manifest.host} in {manifest.environment}; this is host {config.host} in "
             f"{config.environment}. If it is meant to come here, allow it: allow_foreign."
         )
+
+
+def require_alone(kind: Kind, location: str, manifest: Manifest | None) -> None:
+    """Raises RefusedError where a copy on this host that no manifest proves whole lacks a log that lies beside it.
+
+    StoreError where that cannot be known.
+    """
+    if manifest is None and kind == DATABASE and os.path.isabs(location):
+        companions.require_none(Path(location))
 
 
 def together(trouble: Sequence[EngineError]) -> EngineError:

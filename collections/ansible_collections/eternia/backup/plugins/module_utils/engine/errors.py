@@ -45,7 +45,7 @@ class TargetError(EngineError):
 
 
 class RefusedError(EngineError):
-    """It could be done and is not, because nobody said that it may: a backup without proof, or of another host."""
+    """It could be done and is not: nobody said that it may, or something that belongs to it would be left out."""
 
 
 class ClockError(EngineError):

@@ -109,8 +109,8 @@ def run(config: Config, request: Request, *, clock: Clock, progress: Progress = 
     Where the disk fails for good right after the rename, it is the backup, and the next run settles what is left.
 
     LockedError where another run goes on or somebody has the target open, DamagedError where no copy is whole,
-    NotFoundError where there is no such backup, RefusedError where the request has to allow it, TargetError where the
-    target cannot be replaced.
+    NotFoundError where there is no such backup, RefusedError where the request has to allow it or a log beside it would
+    be left out, TargetError where the target cannot be replaced.
     """
     with _begun(config, request, clock) as (attempt, outcome):
         if outcome.unchanged:
@@ -180,6 +180,7 @@ class _Attempt:
             self.target = kind_target
             if self._staged is not None:
                 eligibility.require_allowed(config, request, self._staged.title, self._staged.manifest)
+                eligibility.require_alone(kind_target.kind, self._staged.location, self._staged.manifest)
                 return
         self._selection = _selected(config, request, outcome, clock)
         self.target = target_.of(config, self._selection.candidates[0].kind)

@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from . import catalog, copying, digest, files, log, machine, names, sqlite, verify
+from . import catalog, companions, copying, digest, files, log, machine, names, sqlite, verify
 from .clock import Clock
 from .config import Config
 from .current import Judged
@@ -89,7 +89,7 @@ def _roll_back(target: Target, level: str) -> None:
 
     It is tried on a copy first. Raises DamagedError, OSError, sqlite3.Error.
     """
-    if not _is_hot(target.beside("-journal")):
+    if not companions.hot_bytes(target.beside("-journal")):
         return
     with files.emptied(target.staging / "tried") as directory:
         for suffix in target.present():
@@ -119,17 +119,10 @@ def _writable(path: Path) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-def _is_hot(journal: Path) -> bool:
-    """Whether SQLite would take back what is in it: one that is done with is removed, emptied, or begins with zero."""
-    with suppress(FileNotFoundError), files.opened(files.open_plain(journal)) as descriptor:
-        return os.pread(descriptor, 1, 0) not in (b"", b"\0")
-    return False
-
-
 def _has_log(target: Target) -> bool:
     """Whether the database lacks something that lies beside it."""
     log_of_it = target.present().get("-wal")
-    return _is_hot(target.beside("-journal")) or (log_of_it is not None and log_of_it.st_size > 0)
+    return companions.hot_bytes(target.beside("-journal")) > 0 or (log_of_it is not None and log_of_it.st_size > 0)
 
 
 def _checked(path: Path, level: str) -> dict[str, Any]:
