@@ -24,8 +24,13 @@ _PAGE = _ROOT / "docs" / "reliability.md"
 _RESULTS = Path(os.environ.get("RELIABILITY_DIR") or _ROOT / "build" / "reliability")
 # What found it, and how many figures a page has of it at least.
 SOURCES = {"faults": 3, "fuzz": 2, "soak": 1}
-_HARNESS = ("faults", "fuzz", "soak")
-_PRODUCT = [f"collections/ansible_collections/eternia/backup/{name}" for name in ("plugins", "roles", "playbooks")]
+_COLLECTION = "collections/ansible_collections/eternia/backup"
+_PRODUCT = [f"{_COLLECTION}/{name}" for name in ("plugins", "roles", "playbooks")]
+# What breaks, and what judges.
+_HARNESS = (
+    *("faults", "fuzz", "soak", "requirements", "benchmarks/object_store.py"),
+    *(f"{_COLLECTION}/tests/unit/{name}.py" for name in ("builders", "histories", "situations")),
+)
 
 _WORDS = """\
 # Reliability
@@ -36,17 +41,18 @@ at. Each ends with an error when it finds anything.
 
 - `make faults` takes 20 minutes, and the package index for what it installs. `FAULTS_SEED=2` draws other faults than 1
   does, which is where it begins; `FAULTS=full` takes an hour and a half, `FAULTS=every` a day. Each scene is kept as it
-  is done: `FAULTS=full FAULTS_ONLY="install calls" make faults` adds to what another run of that form found, while the
-  product is the same. A table below is of one form, and has every scene.
+  is done: `FAULTS=full FAULTS_ONLY="install calls" make faults` adds to what another run of that form found, while
+  product and harness are the same. A table below is of one form, and has every scene.
 - `make fuzz` takes 10 minutes, and begins elsewhere each time, but where `FUZZ_SEED` says.
 - `make soak` takes two hours.
 - `.ci/run` runs much smaller forms of the three, before a change lands.
 
 A *violation* is a promise broken: the live source changed by a backup; a file under a final name that is not whole, in
-any store; a restored target that is neither wholly old nor wholly new, or what was there lost; the newest verified
-backup, or one of the last `minimum_kept`, deleted by retention, or one that Object Lock holds hidden; a foreign file
+any store (but the record of the last run, which is taken back by writing over its head); a restored target that is
+neither wholly old nor wholly new, or what was there lost; the newest verified backup deleted by retention, or the
+pinned one, or any while there are fewer than `minimum_kept`, or one that Object Lock holds hidden; a foreign file
 touched; an exit code that is not true; an error that does not say what failed and what to do; a secret in what was said
-or written; a command that hangs; a next run that does not succeed.
+or written; a command that hangs; a next run that does not succeed, or leaves anything that is nobody's.
 
 ## The promises, and what tries to break each
 
@@ -70,8 +76,8 @@ _PROMISES = (
         "`make faults` (restore), `.venv/bin/pytest -k restore`, `make test-hosts`",
     ),
     (
-        "Retention never deletes the newest verified backup, the last `minimum_kept`, a pinned, foreign or future one, "
-        "and nothing at all when the run before it failed",
+        "Retention never deletes the newest verified backup, anything while fewer than `minimum_kept` verified ones "
+        "exist, a pinned, foreign or future one; and nothing at all when the run before it failed",
         "`make fuzz` (retention), `make faults` (prune)",
     ),
     (
@@ -100,6 +106,8 @@ _NOT_TRIED = """
 - *In S3:* lies about encrypted or locked backups, faults in pruning or restoring from a locked bucket, random
   histories.
 - *In the soak:* S3, compression, encryption, kills, a restore over the live database.
+- *Whether prune or drill did all that they should* where the store says that it has less than it has ("404", an empty
+  or a stale list): nobody can know then. Under all other lies their exit code is judged.
 - *Whether advice is right*: only that an error names a place and something to do.
 """
 

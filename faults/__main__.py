@@ -38,6 +38,8 @@ _MOST = 20
 
 
 def main() -> int:
+    # Whoever ends us ends the store and the hosts, too.
+    signal.signal(signal.SIGTERM, lambda *_unused: sys.exit(128 + signal.SIGTERM))
     options, started = from_environment(), time.monotonic()
     loading.load_everything()
     findings, is_empty = Findings(options), True
@@ -76,14 +78,11 @@ def _world(options: Options) -> Iterator[World]:
         Certificates(place / "certificates").make()
         fork = multiprocessing.get_context("fork")
         with running(place / "store") as endpoint, ProcessPoolExecutor(options.jobs, fork, _ends_at_once) as pool:
-            # Whoever ends us ends the store and the hosts, too.
             scenes.Bucket.make_locked(endpoint)
-            signal.signal(signal.SIGTERM, lambda *_unused: sys.exit(128 + signal.SIGTERM))
             try:
                 yield World(options, place, endpoint, pool)
             finally:
                 pool.shutdown(cancel_futures=True)
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _ends_at_once() -> None:
@@ -113,6 +112,12 @@ def _calls(world: World) -> Iterator[Tally]:
         points = len(set(recorded[scene].points))
         tally = Tally(str(scene), scene.verb, points=points)
         jobs.append((tally, _in_pieces(world, _work, scene, faults[scene], points, world.options)))
+    yield from _added(jobs, world.options)
+    jobs = [
+        (tally, _in_pieces(world, _work, scene, again, tally.points, world.options))
+        for scene, (tally, _futures) in zip(wanted, jobs)
+        if world.options.full and (again := harness.once_more(recorded[scene], tally))
+    ]
     yield from _added(jobs, world.options)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores import s3_client
 
 from . import child, lies, line
-from .harness import NOTHING, Tally
+from .harness import NOTHING, Tally, tidied
 from .lies import Lie
 from .line import Answered, Certificates
 from .options import Options
@@ -80,10 +80,11 @@ def work(host: Host, told: Sequence[Answered], certificates: Certificates) -> Ta
     started = time.monotonic()
     for answered in told:
         with line.opened(host.endpoint, answered, certificates) as to:
-            host.renew(to.endpoint)
+            host.renew(to.endpoint, hides=answered.lie.name in lies.HIDING)
             stores = host.stores()
             ended = child.run(_over(host, certificates, answered.lie), NOTHING, host.place, host.root)
             tally.faults += to.met
+            tally.different += to.met
             tally.missed += not to.met
             tally.kinds |= {answered.lie.name} if to.met else set()
         after = host.stores()
@@ -92,8 +93,7 @@ def work(host: Host, told: Sequence[Answered], certificates: Certificates) -> Ta
             found.append("it said that it succeeded, with nobody at the other end")
         host.configure()
         ended = child.run(host.command(FIRST_HOUR + 1), NOTHING, host.place, host.root)
-        if tidying := host.a_day_later(FIRST_HOUR + 1):
-            child.run(tidying, NOTHING, host.place, host.root)
+        found += tidied(host, FIRST_HOUR + 1)
         found += host.broken(ended, after, host.stores(), nth=1, recovers=True)
         tally.violations += [f"{host.scene}: {answered}: {one}" for one in found]
     tally.seconds = time.monotonic() - started

@@ -73,12 +73,15 @@ def run(command: Callable[[], int], what: Fault | PowerCut | None, place: Path, 
     for left in graveyard.iterdir():
         left.unlink()
     points, ways = pickle.loads(seen.read_bytes()) if what is None and seen.exists() else ([], {})
+    if code == _BROKEN:
+        raise AssertionError(f"{what} could not be played: {said.read_text(errors='replace')}")
     if isinstance(what, PowerCut) and code == _CUT:
         code = None
     return Ended(code, said.read_text(errors="replace"), met[0] == 1, points, ways, hung)
 
 
-_CUT = 125
+# What the child ends with where the power failed, and where we could not let it.
+_CUT, _BROKEN = 125, 124
 
 
 def _wait(pid: int) -> tuple[int | None, bool]:
@@ -110,6 +113,15 @@ def _be(
         def mark() -> None:
             met[0] = 1
 
+        def fail(way: str) -> bool:
+            try:
+                return power.fail(way)
+            except BaseException:
+                traceback.print_exc()
+                sys.stderr.flush()
+                leave(_BROKEN)
+                raise
+
         if isinstance(what, Fault):
             meet: Any = Misfortune(what, mark).meet
         else:
@@ -121,8 +133,9 @@ def _be(
                     if what is None:
                         ways[point] = list(power.ways())
                     elif what.point == point:
+                        # It was cut off there, whether anything was lost or not.
                         mark()
-                        power.fail(what.way)
+                        fail(what.way)
                         leave(_CUT)
 
         watch = Watch(meet)
@@ -142,9 +155,8 @@ def _be(
             ways[None] = list(power.ways())
             with open(seen, "wb") as stream:
                 pickle.dump((watch.points, ways), stream)
-        if isinstance(what, PowerCut) and what.point is None:
+        if isinstance(what, PowerCut) and what.point is None and fail(what.way):
             mark()
-            power.fail(what.way)
     finally:
         leave(code)
 

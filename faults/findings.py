@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks import reliability, report
 
 from . import answers, installs, lies, mutations, scenes
+from .calls import Point
 from .harness import Tally
 from .options import ANSWERS, CALLS, MUTATIONS, Options
 
@@ -26,7 +27,9 @@ _HOW = {
         "SIGKILL or SIGTERM, once or for ever; and after any of them the power may fail, so that what was not put onto "
         "the disk is lost. Then the command is given again. A point is one call, found by running the command once "
         "without a fault; a fault is what really happened to one run, power cuts included, and the run that recovers "
-        "may meet one more. What never came was drawn, and the call did not come that time. A scene has few faults "
+        "may meet one more. What never came was drawn, and the call did not come that time; where nothing came at a "
+        "line, another call from there was tried, and where that did not come either, it is said. In the full form "
+        "each fault happens to two runs. A scene has few faults "
         "where a line of the product that it has in common with another was tried there. Not seen are what SQLite "
         "itself does, what is asked of the kernel through ctypes (the gate), and what pip does while it installs."
     ),
@@ -110,7 +113,7 @@ class Findings:
         figure = self._found.get(_TITLES[at])
         if figure is None or figure["how"] != self._how(at):
             return {}
-        return {scene: Tally(**{**raw, "kinds": set(raw["kinds"])}) for scene, raw in figure["raw"].items()}
+        return {scene: _tally(raw) for scene, raw in figure["raw"].items()}
 
     def _how(self, at: str) -> str:
         form = self._options.form
@@ -126,8 +129,18 @@ class Findings:
             kinds = len(set().union(*(tally.kinds for tally in tallies if tally.verb == verb)))
             met = kinds >= _KINDS if self._has_all(at) and self._options.form != "tiny" else None
             figure.add(f"different lies told to {verb}", str(kinds), f"≥ {_KINDS}", met)
-        figure.raw = {tally.scene: {**asdict(tally), "kinds": sorted(tally.kinds)} for tally in tallies}
+        figure.raw = {tally.scene: _raw(tally) for tally in tallies}
         return figure
+
+
+def _raw(tally: Tally) -> dict[str, Any]:
+    untried = [point for point in tally.lost if point[:2] in tally.untried]
+    return {**asdict(tally), "kinds": sorted(tally.kinds), "lost": sorted(untried), "came": []}
+
+
+def _tally(raw: dict[str, Any]) -> Tally:
+    lost = {Point(*point) for point in raw["lost"]}
+    return Tally(**{**raw, "kinds": set(raw["kinds"]), "lost": lost, "came": set()})
 
 
 def _all(tallies: Sequence[Tally]) -> Tally:
@@ -138,6 +151,9 @@ def _all(tallies: Sequence[Tally]) -> Tally:
 
 
 def _words(tally: Tally) -> str:
+    different = f" ({tally.different:,} different)" if tally.different != tally.faults else ""
     more = f" and {tally.seconds_faults:,} more in the run that recovers" if tally.seconds_faults else ""
     missed = f"; {tally.missed:,} never came" if tally.missed else ""
-    return f"{tally.points:,} points; {tally.faults:,} faults{more}{missed}; {len(tally.violations)} violations"
+    untried = f", at {len(tally.untried)} lines none" if tally.untried else ""
+    found = f"{len(tally.violations)} violations"
+    return f"{tally.points:,} points; {tally.faults:,} faults{different}{more}{missed}{untried}; {found}"

@@ -29,6 +29,10 @@ _SECOND = {"short": 3, "tiny": 4}
 _SECONDS = (*kinds.ERRORS, kinds.SHORT, kinds.TERM, KILL, KILL)
 
 
+# A call, and the line of the product that makes it.
+Place = tuple[str, str]
+
+
 class Breakable(Protocol):
     """A host that a command is given to: made anew as often as it is broken, below `root`, with `place` around it."""
 
@@ -45,7 +49,7 @@ class Breakable(Protocol):
     def a_day_later(self, hour: float) -> Callable[[], int] | None: ...
 
     def broken(
-        self, ended: Ended, before: Stores, after: Stores, *, nth: int = 0, recovers: bool = False
+        self, ended: Ended, before: Stores, after: Stores, *, nth: int = 0, recovers: bool = False, lasts: bool = False
     ) -> Iterable[str]: ...
 
 
@@ -53,28 +57,41 @@ class Breakable(Protocol):
 class Tally:
     """What was done to one scene, and what came of it.
 
-    `kinds` are the names of the lies that were told.
-    `missed` are no `faults`: they never came, because what goes on side by side comes in another order each time.
+    `different` are those of the `faults` that happened to several runs, counted once. `kinds` are the names of the
+    lies that were told. `missed` are no faults: they never came, because what goes on side by side comes in another
+    order each time; `lost` are the points where none came, `came` the places where some did.
     """
 
     scene: str
     verb: str
     points: int = 0
     faults: int = 0
+    different: int = 0
     seconds_faults: int = 0
     missed: int = 0
     kinds: set[str] = field(default_factory=set)
+    lost: set[Point] = field(default_factory=set)
+    came: set[Place] = field(default_factory=set)
     violations: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     def __str__(self) -> str:
         return (
             f"{self.scene}: {self.points} points, {self.faults} faults, {self.seconds_faults} in the run that "
-            f"recovers, {self.missed} more never came, {len(self.violations)} violations, {self.seconds:.0f} s"
+            f"recovers, {self.missed} more never came, {len(self.untried)} places where none came, "
+            f"{len(self.violations)} violations, {self.seconds:.0f} s"
         )
+
+    @property
+    def untried(self) -> set[Place]:
+        """The places where something was to go wrong, and nothing did."""
+        return {point[:2] for point in self.lost} - self.came
 
     def add(self, other: Tally) -> None:
         self.faults += other.faults
+        self.different += other.different
+        self.lost |= other.lost
+        self.came |= other.came
         self.seconds_faults += other.seconds_faults
         self.missed += other.missed
         self.kinds |= other.kinds
@@ -130,7 +147,16 @@ def chosen(scene: Scene, ended: Ended, options: Options, known: set[tuple[str, .
         return [*faults, *drawn.sample(others, len(others))]
     # Of many the last are few: what it said when it ended has to be true even then.
     last = [cut for cut in cuts if cut.point is None]
-    return [*faults, *last, *drawn.sample(cuts, min(len(cuts), most_cuts))]
+    return list(dict.fromkeys([*faults, *last, *drawn.sample(cuts, min(len(cuts), most_cuts))]))
+
+
+def once_more(ended: Ended, tally: Tally) -> list[Fault | PowerCut]:
+    """The faults for the places where none came: at another call from there, the first that was not tried."""
+    again: dict[Place, Point] = {}
+    for point in ended.points:
+        if point[:2] in tally.untried and point not in tally.lost:
+            again.setdefault(point[:2], point)
+    return _all_at(again.values())
 
 
 def _all_at(points: Iterable[Point]) -> list[Fault | PowerCut]:
@@ -144,17 +170,23 @@ def work(host: Breakable, faults: Sequence[Fault | PowerCut], points: int, optio
     for fault in faults:
         drawn = random.Random(f"{options.seed} {fault}")
         second = Fault(drawn.choice(_SECONDS), drawn.choice((ONCE, FOR_EVER)), number=drawn.randrange(points))
-        if options.full:
-            _happen(host, fault, None, tally)
-            _happen(host, fault, second, tally)
-        else:
-            _happen(host, fault, None if drawn.randrange(_SECOND[options.form]) else second, tally)
+        seconds = (None, second) if options.full else (None if drawn.randrange(_SECOND[options.form]) else second,)
+        times = sum(_happen(host, fault, one, tally) for one in seconds)
+        tally.different += times > 0
+        if isinstance(fault, Fault) and fault.point is not None:
+            if times:
+                tally.came.add(fault.point[:2])
+            else:
+                tally.lost.add(fault.point)
     tally.seconds = time.monotonic() - started
     return tally
 
 
-def _happen(host: Breakable, fault: Fault | PowerCut, second: Fault | None, tally: Tally) -> None:
-    """A fault, then the run that recovers from it; where there is a `second`, that one fails too, and the next must."""
+def _happen(host: Breakable, fault: Fault | PowerCut, second: Fault | None, tally: Tally) -> bool:
+    """A fault, then the run that recovers from it; where there is a `second`, that one fails too, and the next must.
+
+    Whether it came.
+    """
     host.renew()
     what = str(fault)
     stores = host.stores()
@@ -164,24 +196,34 @@ def _happen(host: Breakable, fault: Fault | PowerCut, second: Fault | None, tall
         ended = child.run(host.command(FIRST_HOUR + nth), fault or NOTHING, host.place, host.root)
         # A fault that never came disturbs nobody.
         recovers = not ended.met
-        if recovers and (tidying := host.a_day_later(FIRST_HOUR + nth)):
-            child.run(tidying, NOTHING, host.place, host.root)
+        found = tidied(host, FIRST_HOUR + nth) if recovers else []
         before, stores = stores, host.stores()
-        found = host.broken(ended, before, stores, nth=nth, recovers=recovers)
+        lasts = isinstance(fault, Fault) and fault.times == FOR_EVER
+        found += host.broken(ended, before, stores, nth=nth, recovers=recovers, lasts=lasts)
         tally.violations += [f"{host.scene}: {what}: {one}" for one in found]
         return ended
 
     # Where a fault never came, that run has been judged as one that recovers.
     if not run(0, fault).met:
         tally.missed += 1
-        return
+        return False
     tally.faults += 1
     if second is not None:
         what = f"{fault}, then {second}"
         if not run(1, second).met:
-            return
+            return True
         tally.seconds_faults += 1
     run(2, None)
+    return True
+
+
+def tidied(host: Breakable, hour: float) -> list[str]:
+    """Let the backup of the next day tidy what a restore may leave until then; says how it failed, where it did."""
+    command = host.a_day_later(hour)
+    if command is None:
+        return []
+    ended = child.run(command, NOTHING, host.place, host.root)
+    return [] if ended.code == 0 else [f"the next day's backup ended with {ended.code}: {ended.said.strip()[-300:]}"]
 
 
 # Comes to no call.

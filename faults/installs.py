@@ -92,10 +92,10 @@ class Installed:
         """Whoever comes next removes all that was left."""
 
     def broken(
-        self, ended: Ended, before: Stores, after: Stores, *, nth: int = 0, recovers: bool = False
+        self, ended: Ended, before: Stores, after: Stores, *, nth: int = 0, recovers: bool = False, lasts: bool = False
     ) -> Iterator[str]:
         """The promises that are broken after a command."""
-        del nth
+        del nth, lasts
         if ended.hung:
             yield "it hung"
             return

@@ -63,11 +63,15 @@ LIES = (
     Lie("a stale list, without the newest", _LISTS),
     Lie("reset between the last part and Complete", "POST .*uploadId"),
 )
+# What becomes of an answer's body. Where it stays as it was, nothing was told.
+BENT = ("wrong bytes of the right length", "a truncated body", "an empty list", "a stale list, without the newest")
 # Of these nobody may say that what is in the store was read or written.
 UNREACHABLE = (
     *("refused", "DNS gone", "a certificate that nobody signed", "another host's certificate"),
     "an expired certificate",
 )
+# After these nobody can know what is in the store: it said itself that it has less.
+HIDING = ("404", "NoSuchUpload", "an empty list", "a stale list, without the newest")
 TLS_ALONE = ("a certificate that nobody signed", "another host's certificate", "an expired certificate")
 # What it can happen to only where a file travels in parts.
 IN_PARTS = ("reset between the last part and Complete",)

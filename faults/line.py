@@ -191,7 +191,7 @@ class _Server:
             self._counted[:4] = (number + 1).to_bytes(4, "little")
         at = self._answered.number
         is_due = lie.whole or number == at or (self._answered.lasting and number > at)
-        if is_due:
+        if is_due and lie.name not in lies.BENT:
             self._counted[4] = 1
         return lie.name if is_due else ""
 
@@ -214,7 +214,7 @@ class _Server:
         if refused is not None:
             near.sendall(refused)
             return True
-        answered = self._forwarded(method, head, body)
+        first, headers, content = self._forwarded(method, head, body)
         if lie == "stall":
             real_sleep(_FOR_EVER)
         if lie == "5 s late":
@@ -224,7 +224,10 @@ class _Server:
         if lie == "done, and answered with 500":
             near.sendall(lies.refusal("500", method) or b"")
             return True
-        return _answer(near, lie, method, *answered)
+        told = lies.bent(lie, content)
+        if told != content:
+            self._counted[4] = 1
+        return _answer(near, lie, method, first, headers, told)
 
     def _forwarded(self, method: str, head: bytes, body: bytes) -> tuple[bytes, list[tuple[str, str]], bytes]:
         """What the store answers: the first line, the headers, the body."""
@@ -239,9 +242,8 @@ class _Server:
 
 
 def _answer(
-    near: socket.socket, lie: str, method: str, first: bytes, headers: list[tuple[str, str]], body: bytes
+    near: socket.socket, lie: str, method: str, first: bytes, headers: list[tuple[str, str]], told: bytes
 ) -> bool:
-    told = lies.bent(lie, body)
     share = _share(lie, "of the answer")
     if method != "HEAD":
         headers = [one for one in headers if one[0].lower() != "content-length"] + [("Content-Length", str(len(told)))]

@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from .calls import ENGINE
 
 # Longer than all that is tried of one scene takes.
 _PATIENCE_SECONDS = 1800
+_TIDY_SECONDS = 30
 _COLLECTIONS = Path(ENGINE).parents[5]
 
 
@@ -74,7 +77,7 @@ MUTATIONS = (
         "restore calls",
         "over a live log",
         "it said that it was restored, and it was not|the target is neither old nor new",
-        "a restore said that it had succeeded, and had not",
+        "a restore said that it had succeeded, and had not, or left what is neither old nor new",
     ),
     Mutation(
         "an error of S3 is ignored",
@@ -152,9 +155,24 @@ def _is_found_out(mutation: Mutation) -> bool:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         environment.update(PYTHONPATH=str(copy), FAULTS_ONLY=mutation.only, RELIABILITY_DIR=folder)
         environment.update(FAULTS="short", FAULTS_SCENE=mutation.scene, FAULTS_STOP=mutation.shows)
-        command = [sys.executable, "-m", "faults"]
-        done = subprocess.run(
-            command, env=environment, text=True, capture_output=True, check=False, timeout=_PATIENCE_SECONDS
-        )
-    broken = [line for line in done.stdout.splitlines() if line.startswith("VIOLATION")]
-    return done.returncode == 1 and re.search(mutation.shows, "\n".join(broken)) is not None
+        code, said = _ran([sys.executable, "-m", "faults"], environment)
+    broken = [line for line in said.splitlines() if line.startswith("VIOLATION")]
+    return code == 1 and re.search(mutation.shows, "\n".join(broken)) is not None
+
+
+def _ran(command: list[str], environment: dict[str, str]) -> tuple[int, str]:
+    """How it ended and what it said. Its store and its workers end with it, however we do."""
+    with subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as running:
+        try:
+            said, _nothing = running.communicate(timeout=_PATIENCE_SECONDS)
+        except BaseException:
+            # It tidies; what does not end by then is ended.
+            running.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                running.wait(_TIDY_SECONDS)
+            with suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)
+            raise
+    return running.returncode, said

@@ -27,7 +27,7 @@ from .calls import Point
 NOTHING, NAMES = "power cut, nothing survives", "power cut, names without bytes"
 NAMES_BUT, ALL_BUT = "power cut, no bytes, and names but name", "power cut, all but name"
 
-# The real ones: those of `os` are seen by then.
+# The real ones: those of `os` are seen by then, and what we ask for is no call of the product's.
 _REAL = {name: getattr(os, name) for name in dir(os) if callable(getattr(os, name))}
 # Of so many names each is lost alone; of more, the latest.
 _MOST_NAMES = 30
@@ -90,23 +90,22 @@ class Power:
             if self._bytes:
                 yield from (f"{NAMES_BUT} {number}" for number in alone)
 
-    def fail(self, way: str) -> str:
-        """Take back what is lost that way; says what."""
-        is_name = way.startswith((ALL_BUT, NAMES_BUT))
-        lost = []
+    def fail(self, way: str) -> bool:
+        """Take back what is lost that way; whether anything was."""
+        lost = 0
         if not way.startswith(ALL_BUT):
-            lost += [f"the bytes of {path.name}" for path in self._take_bytes_back()]
+            lost += self._take_bytes_back()
         if way == NOTHING:
-            for name in reversed(self._names):
+            for name in reversed([*self._names]):
                 name.take_back()
-                lost.append(name.words)
-        elif is_name:
+                lost += 1
+        elif way.startswith((ALL_BUT, NAMES_BUT)):
             number = int(way.rsplit(" ", 1)[1])
             # What goes on side by side may have come in another order this time, or not yet.
-            for name in self._names[number : number + 1] if self._is_alone(number) else ():
-                name.take_back()
-                lost.append(name.words)
-        return ", ".join(lost)
+            if self._is_alone(number):
+                self._names[number].take_back()
+                lost += 1
+        return lost > 0
 
     def _is_alone(self, number: int) -> bool:
         if number >= len(self._names):
@@ -114,12 +113,15 @@ class Power:
         name = self._names[number]
         return not any(name.concerns(later) for later in self._names[number + 1 :])
 
-    def _take_bytes_back(self) -> Iterator[Path]:
+    def _take_bytes_back(self) -> int:
+        """Of how many files."""
+        taken = 0
         for path in sorted(self._root.rglob("*")):
-            facts = path.lstat()
+            facts = _REAL["lstat"](path)
             if stat.S_ISREG(facts.st_mode) and facts.st_ino in self._bytes:
                 _write(path, self._bytes[facts.st_ino], facts)
-                yield path
+                taken += 1
+        return taken
 
     def _perform(
         self, call: str, real: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any]
@@ -144,7 +146,7 @@ class Power:
     ) -> Any:
         first = _path(arguments[0], keywords.get("dir_fd", keywords.get("src_dir_fd")))
         if call == "create":
-            is_new = not os.path.lexists(first)
+            is_new = not _lexists(first)
             made = real(*arguments, **keywords)
             if is_new and self._is_ours(first):
                 self._add(f"{first} (new)", (first,), lambda: _unlink(first))
@@ -162,7 +164,7 @@ class Power:
             real(*arguments, **keywords)
             self._add(f"{first} (renamed to {second})", (first, second), lambda: _rename_back(first, second, grave))
         elif call == "rmdir":
-            facts = os.lstat(first)
+            facts = _REAL["lstat"](first)
             real(*arguments, **keywords)
             self._add(f"{first} (removed)", (first,), lambda: _make_again(first, facts))
         else:
@@ -180,7 +182,7 @@ class Power:
 
     def _bury(self, path: str) -> str | None:
         """Another name for what loses its own, so that the very file can come back."""
-        if not self._is_ours(path) or not os.path.lexists(path) or os.path.isdir(path):
+        if not self._is_ours(path) or not _lexists(path) or stat.S_ISDIR(_REAL["lstat"](path).st_mode):
             return None
         self._buried += 1
         grave = f"{self._graveyard}/{self._buried}"
@@ -188,7 +190,7 @@ class Power:
         return grave
 
     def _remember_bytes(self, descriptor: int) -> None:
-        facts = os.fstat(descriptor)
+        facts = _REAL["fstat"](descriptor)
         if stat.S_ISREG(facts.st_mode) and facts.st_ino not in self._bytes:
             readable = _REAL["open"](f"/proc/self/fd/{descriptor}", os.O_RDONLY)
             try:
@@ -197,9 +199,9 @@ class Power:
                 _REAL["close"](readable)
 
     def _put_onto_disk(self, descriptor: int) -> None:
-        facts = os.fstat(descriptor)
+        facts = _REAL["fstat"](descriptor)
         if stat.S_ISDIR(facts.st_mode):
-            directory = os.readlink(f"/proc/self/fd/{descriptor}")
+            directory = _REAL["readlink"](f"/proc/self/fd/{descriptor}")
             self._names = [name for name in self._names if directory not in name.directories]
         else:
             self._bytes.pop(facts.st_ino, None)
@@ -208,8 +210,16 @@ class Power:
 def _path(path: Any, directory: Any) -> str:
     text = os.fsdecode(path)
     if directory is not None and not os.path.isabs(text):
-        return os.path.join(os.readlink(f"/proc/self/fd/{directory}"), text)
+        return os.path.join(_REAL["readlink"](f"/proc/self/fd/{directory}"), text)
     return os.path.abspath(text)
+
+
+def _lexists(path: str) -> bool:
+    try:
+        _REAL["lstat"](path)
+    except OSError:
+        return False
+    return True
 
 
 def _unlink(path: str) -> None:
@@ -220,7 +230,7 @@ def _unlink(path: str) -> None:
 def _dig_out(grave: str | None, path: str) -> None:
     # Where its directory has gone for good, so has what was in it.
     with suppress(OSError):
-        if grave is not None and not os.path.lexists(path):
+        if grave is not None and not _lexists(path):
             _REAL["link"](grave, path, follow_symlinks=False)
 
 

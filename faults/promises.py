@@ -1,7 +1,10 @@
 # Copyright (c) 2026 The Eternia maintainers
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What has to hold of a host whatever went wrong: the promises of the design, looked at with tools of our own."""
+"""What has to hold of a host whatever went wrong: the promises of the design, looked at as an application would.
+
+Names, and what is compressed, are read by the engine; nothing else of what it says of itself is taken for true.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 
 _MANIFEST = names.MANIFEST_SUFFIX
 _RECORD = record.NAME
+# Behind it come only those of drills.
+_LAST_METRIC = b"\neternia_backup_store_listed{"
 _KEPT = 2
 # A next step: something that is told to be done, after what failed.
 _TO_DO = (
@@ -35,24 +40,31 @@ _ADVICE = re.compile(rf"[.:;,] +(?:then +|or +)?`?(?:{_TO_DO})\b", re.IGNORECASE
 # Whose words they are.
 _NAME = re.compile(r"^[\w-]+: ")
 _PATH_OR_KEY = re.compile(r"/|s3:|eternia_|SIGTERM|session token|clock")
-_STOPPED = "It was told to end (SIGTERM)"
-
 
 Stores = dict[str, dict[str, bytes]]
 
 
 def broken(
-    host: Host, ended: Ended, before: Stores, after: Stores, *, nth: int = 0, recovers: bool = False
+    host: Host,
+    ended: Ended,
+    before: Stores,
+    after: Stores,
+    *,
+    nth: int = 0,
+    recovers: bool = False,
+    lasts: bool = False,
 ) -> list[str]:
     """The promises that are broken after a command; one that `recovers` has to have succeeded, and tidied.
 
-    `before` and `after` are what lay in the stores, `nth` says how many commands came before it.
+    `before` and `after` are what lay in the stores, `nth` says how many commands came before it, and `lasts` whether
+    what went wrong went on until its end.
     """
     if ended.hung:
         return ["it hung"]
     found = [*_whole_stores(host, after), *_retained(host, before, after), *_told_to_nobody(host, ended, after)]
     if host.scene.verb == "restore":
-        found += _restored(host, ended, is_first=nth == 0, is_settled=recovers or (nth == 0 and ended.code is not None))
+        is_settled = recovers or (nth == 0 and ended.code is not None)
+        found += _restored(host, ended, is_first=nth == 0, is_settled=is_settled, lasts=lasts)
     elif host.source() != host.remains:
         found.append("the source was changed")
     if host.scene.verb == "backup":
@@ -67,8 +79,14 @@ def broken(
 
 def _whole_stores(host: Host, after: Stores) -> Iterator[str]:
     """Nothing partial lies under a final name."""
+    for name, page in host.logs().items():
+        if name.endswith(".prom") and not (page.endswith(b"\n") and _LAST_METRIC in page):
+            yield f"{name} is not whole"
     for store, there in after.items():
         for name in sorted(there):
+            # The record is taken back by writing over its head, so that no other can be read of it.
+            if name.endswith(".json") and name != _RECORD and not _is_json(there[name]):
+                yield f"{name} in {store} is not whole"
             if name.endswith(_MANIFEST):
                 trouble = _trouble(host, store, name.removesuffix(_MANIFEST), there)
                 if trouble:
@@ -81,9 +99,17 @@ def _whole_stores(host: Host, after: Stores) -> Iterator[str]:
                 yield f"{name} lies in {store}"
 
 
+def _is_json(raw: bytes) -> bool:
+    try:
+        json.loads(raw)
+    except ValueError:
+        return False
+    return True
+
+
 def _is_known(host: Host, store: str, name: str) -> bool:
     known = {*host.foreign, "eternia_backup.host.json", _RECORD, "drills.json", "drills.begun.json", object_lock.NAME}
-    return store == "safety" or name in known or name in (".lock", ".drill.lock") or name == "eternia_backup.probe"
+    return name in known or name in (".lock", ".drill.lock") or name == "eternia_backup.probe"
 
 
 def _trouble(host: Host, store: str, name: str, there: dict[str, bytes]) -> str:
@@ -149,20 +175,21 @@ def _told_to_nobody(host: Host, ended: Ended, after: Stores) -> Iterator[str]:
         yield from (f"a secret is in {name}" for secret in secrets if secret in data)
 
 
-def _restored(host: Host, ended: Ended, *, is_first: bool, is_settled: bool) -> Iterator[str]:
+def _restored(host: Host, ended: Ended, *, is_first: bool, is_settled: bool, lasts: bool) -> Iterator[str]:
     """The target is wholly old or wholly new, and what is said of it is true.
 
     Of what no application can open, every byte has to be the old one, where it `is_settled`: between, the next run
     knows where they are.
     """
     old, new, now = host.was, host.versions[host.wanted], host.seen()
+    is_open = _leaves_open(ended, lasts=lasts)
     if now not in (old, new):
         yield f"the target is neither old nor new: {str(now)[:100]}"
     elif ended.code == 0 and now != new:
         yield "it said that it was restored, and it was not"
-    elif ended.code and is_first and now != old and not _leaves_open(ended):
+    elif ended.code and is_first and now != old and not is_open:
         yield "it said that it failed, and the target is the new one"
-    every_byte = now == old != new and is_settled and not _is_sound(old) and not _leaves_open(ended)
+    every_byte = now == old != new and is_settled and not _is_sound(old) and not is_open
     if every_byte and host.source() != host.remains:
         yield f"of the old target only {sorted(host.source())} is left as it was, of {sorted(host.remains)}"
     if now == new and now != old:
@@ -173,9 +200,9 @@ def _is_sound(seen: Any) -> bool:
     return seen[0] in ("rows", "state")
 
 
-def _leaves_open(ended: Ended) -> bool:
-    """Whether it does not say that all is as before: on a disk that is broken, nobody can."""
-    return "could not be taken back" in ended.said or "could not be used" in ended.said
+def _leaves_open(ended: Ended, *, lasts: bool) -> bool:
+    """Whether it does not say that all is as before: on a disk that is broken for good, nobody can."""
+    return "could not be taken back" in ended.said or (lasts and "could not be used" in ended.said)
 
 
 def _kept(host: Host) -> Iterator[str]:
@@ -235,18 +262,24 @@ def _undone(host: Host, ended: Ended, before: Stores, after: Stores) -> Iterator
         if verb == "backup" and not have - _verified(before[store]):
             yield f"{store} has no new backup"
         # Of what a store does not tell, nobody can know; and where it warns of one that it could not read, more stay.
-        is_right = len(have) == _KEPT + 1 or (len(have) > _KEPT + 1 and "WARNING: " in ended.said)
-        if verb == "prune" and not host.is_lied_to and not is_right:
-            yield f"{store} has {len(have)} backups, not {_KEPT} and the pinned one"
+        wanted = _wanted(before[store])
+        is_right = have == wanted or (have > wanted and "WARNING: " in ended.said)
+        if verb == "prune" and not host.is_hidden_from and not is_right:
+            yield f"{store} has {sorted(have)}, not {sorted(wanted)}"
         if verb == "backup" and store == "S3" and host.scene.locked and "WARNING: " not in ended.said:
             # What retention has let go of, and a lock still holds in part, need not be locked for longer.
-            wanted = {*sorted(have)[:1], *sorted(have)[-_KEPT:]}
-            yield from (f"{name} in S3 is not locked" for name in wanted if not host.is_locked(name))
+            yield from (f"{name} in S3 is not locked" for name in _wanted(after[store]) if not host.is_locked(name))
         is_marked = f"{max(host.versions)}.drilled.json" in after[store]
-        if verb == "drill" and not (is_marked or host.is_lied_to or "WARNING: " in ended.said):
+        if verb == "drill" and not (is_marked or host.is_hidden_from or "WARNING: " in ended.said):
             yield f"the newest backup in {store} is not marked as drilled"
     if verb == "backup" and (result := _record(after).get("result")) != "succeeded":
         yield f"its record says {result}"
+
+
+def _wanted(there: dict[str, bytes]) -> set[str]:
+    """What retention keeps of it: the pinned one, which is the oldest, and the last ones."""
+    known = sorted(_verified(there))
+    return {*known[:1], *known[-_KEPT:]}
 
 
 def _record(stores: Stores) -> dict[str, Any]:

@@ -169,7 +169,8 @@ class Host:
         self.versions: dict[str, Any] = {}
         self.was: Any = None
         self.remains: dict[str, bytes] = {}
-        self.is_lied_to = False
+        # Whether the store says that it has less than it has.
+        self.is_hidden_from = False
         self._build()
 
     @property
@@ -239,18 +240,18 @@ class Host:
             return ("cannot be opened", str(exc))
         return view(self.target, {"": stored})
 
-    def renew(self, endpoint: str | None = None) -> None:
-        """The host as it was built; `endpoint` is another way to the same store."""
+    def renew(self, endpoint: str | None = None, *, hides: bool = False) -> None:
+        """The host as it was built; `endpoint` is another way to the same store, which `hides` what it has."""
         shutil.rmtree(self.root, ignore_errors=True)
         shutil.copytree(self._template, self.root, symlinks=True)
         if self.bucket is not None:
             self.prefix = next(self._prefixes)
             self.bucket.write(self.prefix, self._objects)
-            self.configure(endpoint)
+            self.configure(endpoint, hides=hides)
 
-    def configure(self, endpoint: str | None = None) -> None:
-        """Write the configuration, with another way to the store where one is given, on which there are lies."""
-        self.is_lied_to = endpoint is not None
+    def configure(self, endpoint: str | None = None, *, hides: bool = False) -> None:
+        """Write the configuration, with another way to the store where one is given."""
+        self.is_hidden_from = hides
         block: dict[str, Any] = {
             "source": self.scene.there.kind,
             "storage_path": str(self.storage),
@@ -283,13 +284,19 @@ class Host:
         return sorted(self.versions)[-2]
 
     def left(self) -> list[str]:
-        """What a command must not leave for good."""
-        places = (self.storage / ".staging", self.storage / ".drill", self.target.staging)
-        return [str(path.relative_to(self.root)) for path in places if path.exists()]
+        """What a command must not leave for good: whatever lies there that is nobody's."""
+        at, eternia = self.target, self._template / "eternia"
+        ours = {self.storage / "safety", *(self.root / f"var/{name}" for name in ("run.log", "eternia.prom"))}
+        ours |= {at.beside(suffix) for suffix in at.suffixes}
+        ours |= {self.root / "eternia" / path.relative_to(eternia) for path in eternia.rglob("*")}
+        # The files among the backups are looked at by name.
+        there = {path for path in self.storage.iterdir() if path.is_dir()}
+        there |= {*(self.root / "var").iterdir(), *(self.root / "eternia").rglob("*")}
+        return sorted(str(path.relative_to(self.root)) for path in there - ours)
 
-    def broken(self, ended: Ended, before: Stores, after: Stores, *, nth: int = 0, recovers: bool = False) -> list[str]:
+    def broken(self, ended: Ended, before: Stores, after: Stores, **how: Any) -> list[str]:
         """The promises that are broken after a command, as promises.broken()."""
-        return promises.broken(self, ended, before, after, nth=nth, recovers=recovers)
+        return promises.broken(self, ended, before, after, **how)
 
     def a_day_later(self, hour: float) -> Callable[[], int] | None:
         """Make what a restore left a day old; returns the backup that tidies it, None where nothing was left.

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is read that others may have written: each refuses it with its own error, or takes nothing that is wrong.
 
-A target is given bytes. It raises AssertionError, or whatever the engine should not have raised.
+A target is given bytes, and returns what it took them for: something that is true, unless they were refused. It raises
+AssertionError, or whatever the engine should not have raised.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ _MESSAGE = 4000
 class Subject:
     """What is done with some bytes, bytes that are right, and whether they are JSON."""
 
-    check: Callable[[bytes], None]
+    check: Callable[[bytes], object]
     seeds: Callable[[], list[bytes]]
     is_json: bool = True
 
@@ -94,7 +95,7 @@ def _put(name: str, raw: bytes) -> Path:
     return path
 
 
-def of_names(raw: bytes) -> None:
+def of_names(raw: bytes) -> object:
     text = os.fsdecode(raw)
     name = names.parse(text)
     found = names.parse_with_sidecar(text)
@@ -108,12 +109,16 @@ def of_names(raw: bytes) -> None:
         assert found[1] in names.SIDECAR_SUFFIXES
     with suppress(ValueError):
         assert names.iso(names.from_iso(text)) == text
+    return found
 
 
-def of_manifest(raw: bytes) -> None:
+def of_manifest(raw: bytes) -> object:
+    found = []
     for name in NAMES:
         with refused_by(DamagedError):
-            _require_sound(manifest.from_json(raw, name=name, where="x.manifest.json"), name)
+            found.append(manifest.from_json(raw, name=name, where="x.manifest.json"))
+            _require_sound(found[-1], name)
+    return found
 
 
 def _require_sound(found: manifest.Manifest, name: BackupName) -> None:
@@ -131,24 +136,26 @@ def _require_sound(found: manifest.Manifest, name: BackupName) -> None:
     assert sum((recovery.counts(found.facts) or {}).values()) >= 0
 
 
-def of_config_yaml(raw: bytes) -> None:
+def of_config_yaml(raw: bytes) -> object:
     with refused_by(ConfigError):
-        _require_usable(config_file.read(_put("config.yml", raw)))
+        return _usable(config_file.read(_put("config.yml", raw)))
+    return None
 
 
-def of_config_block(raw: bytes) -> None:
+def of_config_block(raw: bytes) -> object:
     try:
         fields = json.loads(raw)
     except (ValueError, RecursionError):
-        return
+        return None
     block, more = (fields.get("backup"), fields) if isinstance(fields, dict) else (fields, {})
     with refused_by(ConfigError):
         environment, host = more.get("environment", "staging"), more.get("host", "web1")
         if isinstance(environment, str) and isinstance(host, str):
-            _require_usable(config.parse(block, environment=environment, host=host, base_dir="/srv/eternia"))
+            return _usable(config.parse(block, environment=environment, host=host, base_dir="/srv/eternia"))
+    return None
 
 
-def _require_usable(found: Config) -> None:
+def _usable(found: Config) -> Config:
     paths = (found.database_path, found.state_path, found.storage_path, found.storage_mount, *found.legacy_paths)
     paths += (found.report.log_file, found.report.metrics_file)
     assert all(path is None or (path.is_absolute() and "\0" not in str(path)) for path in paths)
@@ -165,9 +172,10 @@ def _require_usable(found: Config) -> None:
     for secret in (found.report.ping_url, found.report.failure_webhook):
         assert not secret or secret not in repr(found)
     json.dumps(asdict(found), default=str)
+    return found
 
 
-def of_journal(raw: bytes) -> None:
+def of_journal(raw: bytes) -> object:
     target = _target()
     (target.staging / "journal.json").write_bytes(raw)
     with refused_by(TargetError):
@@ -177,6 +185,8 @@ def of_journal(raw: bytes) -> None:
         assert set(found.beside) <= set(COMPANIONS), found.beside
         assert set(found.kept) <= {"", *COMPANIONS}, found.kept
         assert all(type(one) is int for identity in (found.new, *found.beside.values()) for one in identity)
+        return found
+    return None
 
 
 def _target() -> Target:
@@ -185,8 +195,8 @@ def _target() -> Target:
     return target
 
 
-def of_record(raw: bytes) -> None:
-    folder = _put("record/last-run.json", raw).parent
+def of_record(raw: bytes) -> object:
+    folder, found = _put("record/last-run.json", raw).parent, None
     with refused_by(DamagedError):
         found = record.read(folder)
         assert found is not None
@@ -196,6 +206,7 @@ def of_record(raw: bytes) -> None:
     begun = record.begin(folder, NOON)
     assert begun.result == record.RUNNING
     assert record.trouble(folder) is not None
+    return found
 
 
 def _require_shown(found: record.Record) -> None:
@@ -212,7 +223,7 @@ def _require_shown(found: record.Record) -> None:
         assert words is None or isinstance(words, str)
 
 
-def of_history(raw: bytes) -> None:
+def of_history(raw: bytes) -> object:
     folder = _put("history/drills.json", raw).parent
     with refused_by(DamagedError):
         entries, last = history.read(folder), history.last(folder)
@@ -222,26 +233,31 @@ def of_history(raw: bytes) -> None:
             assert int(entry.bytes) >= 0
             names.from_iso(entry.at).timestamp()
         assert last is None or isinstance(last.succeeded, bool)
+        return entries
+    return None
 
 
-def of_hold(raw: bytes) -> None:
+def of_hold(raw: bytes) -> object:
     """A hold that cannot be read is none."""
     found = hold.read(_put("hold/hold.json", raw).parent, NOON)
     if found is not None:
         assert found.until > NOON
         names.iso(found.until)
+    return found
 
 
-def of_claim(raw: bytes) -> None:
+def of_claim(raw: bytes) -> object:
     with refused_by(StoreError):
-        Owner.from_json(raw, "eternia_backup.host.json")
+        return Owner.from_json(raw, "eternia_backup.host.json")
+    return None
 
 
-def of_seen(raw: bytes) -> None:
+def of_seen(raw: bytes) -> object:
     """What cannot be read was not seen."""
     path = _put(f"seen/{NAMES[0]}{names.SEEN_SUFFIX}", raw)
     found = LocalStore(path.parent).seen(NAMES[0])
     assert found is None or names.iso(found)
+    return found
 
 
 def _locking() -> Config:
@@ -249,24 +265,28 @@ def _locking() -> Config:
     return config.parse(block, environment="staging", host="web1", base_dir="/srv/eternia")
 
 
-def of_locks(raw: bytes) -> None:
+def of_locks(raw: bytes) -> object:
     """What cannot be read is asked of S3 again."""
     _put(f"storage/{object_lock.NAME}", raw)
-    for name, end in object_lock.read(_locking()).items():
+    found = object_lock.read(_locking())
+    for name, end in found.items():
         assert names.parse(str(name)) == name
         assert names.iso(end)
+    return found
 
 
-def of_store_check(raw: bytes) -> None:
+def of_store_check(raw: bytes) -> object:
     _put(f"storage/{promises.NAME}", raw)
     with refused_by(DamagedError):
         found = promises.remembered(_locking())
         for finding in () if found is None else found.findings:
             assert finding.verdict in (promises.KEPT, promises.NOT_KEPT, promises.UNKNOWN)
             assert finding.meaning.isprintable()
+        return found
+    return None
 
 
-def of_staged(raw: bytes) -> None:
+def of_staged(raw: bytes) -> object:
     """What cannot be read was not staged."""
     target = _target()
     (target.staging / staging.RECORD).write_bytes(raw)
@@ -276,6 +296,7 @@ def of_staged(raw: bytes) -> None:
         assert found.content.bytes >= 0
         assert sum((recovery.counts(found.facts) or {}).values()) >= 0
         assert all(isinstance(words, str) for words in (found.title, found.store, found.location))
+    return found
 
 
 def _manifests() -> list[bytes]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -33,6 +34,8 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> None:
+    # Whoever ends us ends the writers, too.
+    signal.signal(signal.SIGTERM, lambda *_unused: sys.exit(128 + signal.SIGTERM))
     seconds = float(os.environ.get("SOAK_SECONDS", _WHOLE))
     place = Path(os.environ.get("SOAK_DIR", _ROOT / "build" / "soak"))
     found = []

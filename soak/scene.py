@@ -144,8 +144,8 @@ class Scene:
             self.results.compared.append(found)
             if found.lost or found.extra or found.wrong:
                 told = "; ".join((f"{found.lost} lost", f"{found.extra} extra", *found.wrong[:5]))
-                shutil.copy(self.folder / "backups" / name, self.folder.parent / f"violation-{name}")
                 self.results.broke(f"{name}: {told}")
+                shutil.copy(self.folder / "backups" / name, self.folder.parent / f"violation-{name}")
 
     def _restore(self, name: str) -> bool:
         for left in self.restored.parent.iterdir():

@@ -9,18 +9,23 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 from development import CHECKOUT
 
 from benchmarks import reliability, report
-from faults import answers, installs, mutations, promises, scenes
+from faults import answers, calls, child, installs, mutations, promises, scenes
+from faults.calls import Point
 from faults.child import Ended
 from faults.findings import Findings
-from faults.harness import Tally
+from faults.harness import Tally, once_more
+from faults.kinds import ONCE, Fault
 from faults.options import ANSWERS, AT, CALLS, VERBS, Options
+from faults.power import NOTHING
 
 
 def test_some_calls_fail_and_nothing_is_found(tmp_path: Path) -> None:
@@ -99,6 +104,59 @@ def test_where_one_violation_is_enough_nothing_is_kept(options: Options, tmp_pat
     findings.add(CALLS, Tally("backup, JSON state", "backup", violations=["it hung"]))
     assert findings.violations() == ["it hung"]
     assert list(tmp_path.iterdir()) == []
+
+
+def _names_renamed(root: Path) -> Callable[[], int]:
+    """What the product could do, from a file of its."""
+    code = compile(
+        "def change():\n"
+        "    with open(f'{root}/new', 'wb') as stream:\n"
+        "        stream.write(b'x')\n"
+        "        stream.flush()\n"
+        "        os.fsync(stream.fileno())\n"
+        "    os.rename(f'{root}/new', f'{root}/old')\n"
+        "    os.unlink(f'{root}/old')\n"
+        "    os.mkdir(f'{root}/dir')\n"
+        "    os.rmdir(f'{root}/dir')\n"
+        "    return 0\n",
+        f"{calls.ENGINE}/of_this_test.py",
+        "exec",
+    )
+    names = {"os": os, "root": str(root)}
+    exec(code, names)
+    return cast("Callable[[], int]", names["change"])
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> tuple[Path, Path]:
+    root, place = tmp_path / "host", tmp_path
+    root.mkdir()
+    return root, place
+
+
+def test_what_the_harness_asks_itself_is_no_point(disk: tuple[Path, Path]) -> None:
+    root, place = disk
+    ended = child.run(_names_renamed(root), None, place, root)
+    assert [point.call for point in ended.points] == [
+        *("create", "write", "fsync", "rename", "unlink", "mkdir", "rmdir")
+    ]
+    assert NOTHING in ended.ways[ended.points[1]]
+
+
+@pytest.mark.parametrize(("nth", "is_met"), [(0, True), (7, False)])
+def test_a_fault_that_never_came_is_told_from_one_that_did(disk: tuple[Path, Path], nth: int, is_met: bool) -> None:
+    root, place = disk
+    point = child.run(_names_renamed(root), None, place, root).points[3]
+    assert child.run(_names_renamed(root), Fault("EIO", ONCE, point._replace(nth=nth)), place, root).met is is_met
+
+
+def test_where_no_fault_came_another_call_from_there_is_tried() -> None:
+    points = [Point("pread", "copying.py:1 copy", nth) for nth in range(3)]
+    tally = Tally("a scene", "backup", lost={points[1]})
+    assert {fault.point for fault in once_more(Ended(0, "", met=False, points=points), tally)} == {points[0]}
+    tally.add(Tally("a scene", "backup", came={points[0][:2]}))
+    assert once_more(Ended(0, "", met=False, points=points), tally) == []
+    assert tally.untried == set()
 
 
 @pytest.mark.parametrize(

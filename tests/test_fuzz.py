@@ -26,9 +26,10 @@ def test_every_target_is_run() -> None:
     assert tuple(targets.TARGETS) == fuzz.NAMES
 
 
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path) -> None:
-    targets.work_in(tmp_path)
+@pytest.mark.parametrize("name", fuzz.NAMES)
+def test_what_is_right_is_taken(name: str) -> None:
+    target = targets.TARGETS[name]
+    assert all(target.check(raw) for raw in target.seeds())
 
 
 @pytest.mark.parametrize("name", fuzz.NAMES)
