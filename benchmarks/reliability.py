@@ -103,8 +103,7 @@ _NOT_TRIED = """
   `make test-playbooks` and `make test-hosts`.
 - *Other stores.* Faults and lies are those of SeaweedFS on this machine. The stores' own tests also run against moto
   and rclone's server; nothing here was run against AWS.
-- *In S3:* lies about encrypted or locked backups, faults in pruning or restoring from a locked bucket, random
-  histories.
+- *In S3:* lies about encrypted or locked backups, faults in restoring from a locked bucket, random histories.
 - *In the soak:* S3, compression, encryption, kills, a restore over the live database.
 - *Whether prune or drill did all that they should* where the store says that it has less than it has ("404", an empty
   or a stale list): nobody can know then. Under all other lies their exit code is judged.

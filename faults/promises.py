@@ -262,11 +262,12 @@ def _undone(host: Host, ended: Ended, before: Stores, after: Stores) -> Iterator
         if verb == "backup" and not have - _verified(before[store]):
             yield f"{store} has no new backup"
         # Of what a store does not tell, nobody can know; and where it warns of one that it could not read, more stay.
-        wanted = _wanted(before[store])
+        is_locked = store == "S3" and host.scene.locked
+        wanted = _verified(before[store]) if is_locked else _wanted(before[store])
         is_right = have == wanted or (have > wanted and "WARNING: " in ended.said)
         if verb == "prune" and not host.is_hidden_from and not is_right:
             yield f"{store} has {sorted(have)}, not {sorted(wanted)}"
-        if verb == "backup" and store == "S3" and host.scene.locked and "WARNING: " not in ended.said:
+        if verb == "backup" and is_locked and "WARNING: " not in ended.said:
             # What retention has let go of, and a lock still holds in part, need not be locked for longer.
             yield from (f"{name} in S3 is not locked" for name in _wanted(after[store]) if not host.is_locked(name))
         is_marked = f"{max(host.versions)}.drilled.json" in after[store]

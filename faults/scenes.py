@@ -87,6 +87,7 @@ SCENES = (
     Scene("backup", "to S3, locked", s3=True, locked=True),
     Scene("prune", "disk"),
     Scene("prune", "disk and S3", s3=True),
+    Scene("prune", "disk and S3, locked", s3=True, locked=True),
     Scene("restore", "over a live log"),
     Scene("restore", "over a hot journal", "hot journal"),
     Scene("restore", "over what is damaged", "damaged, garbage"),
@@ -97,6 +98,7 @@ SCENES = (
     Scene("restore", "encrypted and compressed, from S3", s3=True, compression="zstd", encrypted=True),
     Scene("drill", "disk"),
     Scene("drill", "disk and S3, compressed", s3=True, compression="zstd"),
+    Scene("drill", "disk and S3, locked", s3=True, locked=True),
     Scene("drill", "encrypted", encrypted=True),
 )
 
@@ -142,9 +144,11 @@ class Bucket:
         ours = [one for one in found.get("Versions", ()) if one["Key"] in markers]
         return sorted({one["Key"][len(prefix) + 1 :] for one in ours if self.is_locked(one["Key"], one["VersionId"])})
 
-    def write(self, prefix: str, objects: dict[str, bytes]) -> None:
+    def write(self, prefix: str, objects: dict[str, bytes], *, locked: bool) -> None:
+        until = NOON + timedelta(days=LOCK_DAYS + 1)
+        lock = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": until} if locked else {}
         for name, data in objects.items():
-            self._client.put_object(Bucket=self.name, Key=f"{prefix}/{name}", Body=data)
+            self._client.put_object(Bucket=self.name, Key=f"{prefix}/{name}", Body=data, **lock)
 
     def uploads(self, prefix: str) -> int:
         listed = self._client.list_multipart_uploads(Bucket=self.name, Prefix=f"{prefix}/")
@@ -246,7 +250,8 @@ class Host:
         shutil.copytree(self._template, self.root, symlinks=True)
         if self.bucket is not None:
             self.prefix = next(self._prefixes)
-            self.bucket.write(self.prefix, self._objects)
+            # A run has to see that what lies there has no lock, and to lock it; others find it locked.
+            self.bucket.write(self.prefix, self._objects, locked=self.scene.locked and self.scene.verb != "backup")
             self.configure(endpoint, hides=hides)
 
     def configure(self, endpoint: str | None = None, *, hides: bool = False) -> None:
@@ -352,7 +357,7 @@ class Host:
         self.remains = self.source()
         if self.bucket is not None:
             self._objects = self.bucket.read(self.prefix)
-            # Put there anew they have no lock: a run has to see that.
+            # What it says is of another prefix.
             (self.storage / object_lock.NAME).unlink(missing_ok=True)
             if self.scene.verb == "restore":
                 for suffix in ("", names.MANIFEST_SUFFIX):
