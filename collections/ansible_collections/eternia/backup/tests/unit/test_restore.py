@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 import pytest
 from ansible_collections.eternia.backup.plugins.module_utils.engine import (
     backup,
+    copying,
     fetch,
     files,
     gate,
@@ -564,6 +565,42 @@ def test_what_is_too_damaged_is_kept_byte_for_byte_and_can_be_put_back(config, l
     assert (path.read_bytes(), wal.read_bytes() if log else wal.exists()) == (was, log or False)
     run(config, FIRST, hours=26)
     assert rows(path) == 50
+
+
+@pytest.mark.parametrize("room", [True, False], ids=["room for a copy", "a full disk"])
+@pytest.mark.parametrize("log", [None, b"garbage" * 1000])
+def test_what_is_damaged_and_has_other_names_keeps_their_mode_and_owner(config, tmp_path, monkeypatch, log, room):
+    """As `cp -al` and rsnapshot make them: who writes by the other name must not change what was kept, nor we his."""
+    path, wal = config.database_path, Path(f"{config.database_path}-wal")
+    path.write_bytes(path.read_bytes()[:4096] + b"\xff" * 8192)
+    if log:
+        wal.write_bytes(log)
+    others = tmp_path / "snapshot"
+    others.mkdir()
+    was = {}
+    for one in (path, wal) if log else (path,):
+        one.chmod(0o644)
+        if os.geteuid() == 0:
+            os.chown(one, NOBODY, NOBODY)
+        os.link(one, others / one.name)
+        was[one.name] = one.read_bytes()
+    before = tree(others)
+    copy_file = copying.copy_file
+
+    def full(source, target):
+        if target.parent.name.endswith(".raw"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        copy_file(source, target)
+
+    if not room:
+        monkeypatch.setattr(copying, "copy_file", full)
+    raw = Path(run(config, FIRST).safety)
+    assert {name: (raw / name).read_bytes() for name in was} == was
+    assert tree(others) == before
+    # Rather by a link than not at all.
+    assert [os.path.samefile(raw / name, others / name) for name in was] == [not room] * len(was)
+    if room:
+        assert {stat.S_IMODE((raw / name).stat().st_mode) for name in was} == {0o600}
 
 
 def test_a_raw_copy_whose_log_alone_is_lacking_is_put_back_too(config):

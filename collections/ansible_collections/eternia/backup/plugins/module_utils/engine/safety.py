@@ -149,7 +149,8 @@ def prepare(
 ) -> Kept:
     """Make the safety backup in `staging`; `publish` gives it its name. `facts` are what `fold` found.
 
-    On the same filesystem it is a second name of the live file, and costs nothing. Raises StoreError.
+    On the same filesystem it is a second name of the live file, where that has no other, and costs nothing. Raises
+    StoreError.
     """
     present = target.present()
     if not present:
@@ -208,8 +209,13 @@ def detach(kept: Kept, staging: Path) -> None:
 
 
 def close_to_others(kept: Kept) -> None:
-    """What was kept by a link had the live file's owner and mode until now. Raises OSError."""
+    """What was kept by a link had the live file's owner and mode until now. Raises OSError.
+
+    What has another name still keeps them: there it is somebody else's.
+    """
     for path in kept.files.values():
+        if path.stat().st_nlink > 1:
+            continue
         os.chmod(path, 0o600)
         if os.geteuid() == 0:
             his = path.parent.stat()
@@ -259,20 +265,24 @@ def _prepare_sound(
 def _prepare_raw(target: Target, place: Path, staged: Path) -> Kept:
     files.make_private_dir(staged)
     present = target.present()
-    linked = [_keep_raw(target.beside(suffix), staged, alone=len(present) == 1) for suffix in present]
+    linked = [
+        _keep_raw(target.beside(suffix), staged, may_link=len(present) == 1 and facts.st_nlink == 1)
+        for suffix, facts in present.items()
+    ]
     files.fsync_path(staged)
     kept = {suffix: place / target.beside(suffix).name for suffix in present}
     old = Identity.from_stat(present[""]) if "" in present else None
     return Kept(place, kept, linked=all(linked), sound=False, old=old)
 
 
-def _keep_raw(path: Path, directory: Path, *, alone: bool) -> bool:
+def _keep_raw(path: Path, directory: Path, *, may_link: bool) -> bool:
     """Keep a file as it is; True where that is by a second name.
 
-    One that has a log is copied while there is room: whoever goes on without the log would change what was kept.
+    One that has a log, or another name, is copied while there is room: whoever goes on without the log, or writes by
+    that name, would change what was kept.
     """
     kept = directory / path.name
-    if not alone:
+    if not may_link:
         try:
             copying.copy_file(path, kept)
             return False
