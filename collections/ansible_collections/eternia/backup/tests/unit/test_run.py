@@ -492,6 +492,30 @@ def test_a_drill_waits_while_the_host_is_held(config, told):
     assert not told.exists()
 
 
+def backed_up(config, clock):
+    with pytest.raises(HeldError):
+        backup.run(config, clock=clock)
+
+
+@pytest.mark.parametrize("act", [run.run, run.drill_all, backed_up], ids=["run", "drill", "backup"])
+def test_under_a_hold_too_nothing_plain_stays_of_a_drill_that_was_killed(config, act):
+    scheduled(config)
+    hold.put(config.storage_path, hold.Hold("ann", "key stolen", NOON + timedelta(hours=24)))
+    left = config.storage_path / ".drill/host/eternia.db"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"an older backup, plain")
+    soon = SetClock(NOON + timedelta(hours=1)).clock()
+    # Neither that of a drill that goes on, nor another host's.
+    with lock.held_drill(config.storage_path):
+        act(config, clock=soon)
+    if act is not backed_up:
+        act(replace(config, host="web2"), clock=soon)
+    assert left.exists()
+    act(config, clock=soon)
+    assert not (config.storage_path / ".drill").exists()
+    assert hold.read(config.storage_path, NOON) is not None
+
+
 # Told to end
 
 

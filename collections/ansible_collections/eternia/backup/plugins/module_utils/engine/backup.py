@@ -103,6 +103,7 @@ def run(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcom
         files.make_private_dirs(config.storage_path)
         claim.require(local, config.owner)
         held.enter_context(lock.held(config.storage_path))
+        scratch.tidy(config)
         hold.require_none(config.storage_path, clock.now())
         # That the last run went well is no longer the last word, whatever becomes of this one.
         begun = record.begin(config.storage_path, clock.now())
@@ -117,7 +118,6 @@ def run(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcom
             message = swap.tidy(live)
             if message is not None:
                 outcome.warn(message)
-        scratch.tidy(config.storage_path)
         attempt = Attempt(config, clock, skip_unchanged, outcome)
         _require_libraries(config)
         name = attempt.free_name()

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from . import backup, behind, exit_code, failure, hold, lock, log, prune, record, refusal, report
+from . import backup, behind, exit_code, failure, hold, lock, log, prune, record, refusal, report, scratch
 from .clock import Clock
 from .config import Config
 from .errors import DamagedError, EngineError, HeldError, LockedError
@@ -91,7 +91,7 @@ def drill_all(
 
     outcome = Outcome(warnings=list(warnings))
     try:
-        hold.require_none(config.storage_path, clock.now())
+        _require_no_hold(config, clock)
         outcome.drilled = drill.run(config, clock=clock, identity=identity)
     except BaseException as exc:
         outcome.error, outcome.drilled = _said(exc), _of(exc, drill.Outcome)
@@ -101,7 +101,7 @@ def drill_all(
 
 def _require_turn(config: Config, clock: Clock, outcome: Outcome) -> None:
     try:
-        hold.require_none(config.storage_path, clock.now())
+        _require_no_hold(config, clock)
     except HeldError:
         # A hold keeps runs away, and no lock in S3 from ending.
         if config.cloud is not None and config.cloud.object_lock_days:
@@ -110,6 +110,12 @@ def _require_turn(config: Config, clock: Clock, outcome: Outcome) -> None:
             object_lock.renew(config, catalog.local(config), now=clock.now(), warn=lambda words: outcome.warn([words]))
         raise
     lock.require_free(config.storage_path)
+
+
+def _require_no_hold(config: Config, clock: Clock) -> None:
+    # A hold may last for days, and what a drill left that was killed may be plain.
+    scratch.tidy(config)
+    hold.require_none(config.storage_path, clock.now())
 
 
 def _said(error: BaseException) -> BaseException:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from . import files, lock
+from . import catalog, files, lock
+from .config import Config
 from .errors import EngineError
 
 _NAME = ".drill"
@@ -23,9 +24,14 @@ def held(storage_path: Path) -> Iterator[Path]:
         yield path
 
 
-def tidy(storage_path: Path) -> None:
-    """Remove what a drill left that was killed: a backup may need the room. Lets a drill alone that goes on."""
-    path = storage_path / _NAME
+def tidy(config: Config) -> None:
+    """Remove what a drill left that was killed: it may be plain, and a backup may need the room.
+
+    Lets a drill alone that goes on, and whatever is another host's.
+    """
+    path = config.storage_path / _NAME
     if os.path.lexists(path):
-        with suppress(EngineError), lock.held_drill(storage_path), files.emptied(path):
-            pass
+        with suppress(EngineError):
+            catalog.require_storage(config)
+            with lock.held_drill(config.storage_path), files.emptied(path):
+                pass
