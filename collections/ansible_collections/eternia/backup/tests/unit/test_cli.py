@@ -30,6 +30,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine import (
     download,
     lock,
     restore,
+    status,
     units,
 )
 from ansible_collections.eternia.backup.plugins.module_utils.engine.clock import Clock
@@ -67,7 +68,7 @@ def in_bucket(host, path):
     return f"s3://{cloud.bucket}/{cloud.prefix}/{path.name}"
 
 
-def at_terminal(host, *words, answer=None, meanwhile=lambda: None):
+def at_terminal(host, *words, answer=None, meanwhile=lambda _child: None):
     """Type a command at a real terminal, answer its question; returns its exit code and what the screen got."""
     child, master = pty.fork()
     if child == 0:
@@ -80,7 +81,7 @@ def at_terminal(host, *words, answer=None, meanwhile=lambda: None):
         except OSError:
             break
         if answer is not None and b'Type "yes" to restore: ' in seen:
-            meanwhile()
+            meanwhile(child)
             os.write(master, answer)
             answer = None
     os.close(master)
@@ -503,7 +504,7 @@ def test_what_advises_to_list_the_backups_names_the_command_that_was_typed(host)
 def test_at_a_terminal_a_bar_shows_the_rate_and_what_was_answered_counts(host):
     host.back_up(2)
 
-    def another_backup():
+    def another_backup(_child):
         host.back_up()
 
     code, seen = at_terminal(host, "restore", "latest", answer=b"yes\n", meanwhile=another_backup)
@@ -523,6 +524,71 @@ def test_an_interrupt_is_told(host, monkeypatch):
     code, _out, err = host.type("restore", "latest", "--yes")
     assert code == 3
     assert f"Interrupted. `eternia-backup --config {host.file} status` says whether a restore was cut off" in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_told_to_end_at_any_call_a_restore_says_truly_how_it_stands(host, monkeypatch, number):
+    """It is taken back, or from the swap on too late to be."""
+    host.back_up()
+    staging = host.live.with_name(".eternia.db.restore")
+    found = []
+    for step in itertools.count(1):
+        told = []
+
+        def tell(_call, told=told):
+            told.append(number)
+            os.kill(os.getpid(), number)
+
+        with monkeypatch.context() as patched:
+            at_call(step, tell, patched.setattr)
+            code, out, err = host.type("restore", "latest", "--yes")
+        assert not staging.exists(), step
+        if code == 0:
+            assert (host.rows(), out.count("RESTORED: ")) == (50, 1), step
+            host.write()
+        else:
+            assert (code, host.rows()) == (1, 51), step
+            assert f"It was told to end ({number.name}). What was not finished counts for nothing; run it" in err
+        if not told:
+            break
+        found.append(code)
+    assert len(found) > 40
+    # Never again once it was too late.
+    assert found == sorted(found, reverse=True)
+    assert set(found) == {0, 1}
+
+
+def test_who_is_told_to_end_while_he_is_asked_says_so(host):
+    host.back_up()
+    code, seen = at_terminal(host, "restore", "latest", answer=b"", meanwhile=lambda child: os.kill(child, 15))
+    assert code == 1
+    assert "It was told to end (SIGTERM)." in seen
+    assert host.rows() == 51
+
+
+def test_a_status_that_is_told_to_end_is_not_known(host, monkeypatch):
+    monkeypatch.setattr(status, "read", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+    code, out, _err = host.type("status")
+    assert (code, out.splitlines()[0].partition(".")[0]) == (3, "UNKNOWN: It was told to end (SIGTERM)")
+
+
+def test_what_is_ignored_stays_ignored_and_what_was_there_comes_back(host, monkeypatch):
+    """As under nohup."""
+    host.back_up()
+    run = restore.run
+
+    def hung_up(*arguments, **keywords):
+        os.kill(os.getpid(), signal.SIGHUP)
+        return run(*arguments, **keywords)
+
+    monkeypatch.setattr(restore, "run", hung_up)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert "RESTORED: " in host.succeed("restore", "latest", "--yes")
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_paths_that_are_typed_begin_where_the_person_stands(host, monkeypatch, tmp_path):

@@ -12,9 +12,12 @@ import os
 import pty
 import resource
 import shutil
+import signal
 import subprocess
+import sys
 from contextlib import closing, suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from ansible_collections.eternia.backup.plugins.module_utils.engine import (
@@ -46,9 +49,10 @@ from ansible_collections.eternia.backup.tests.unit.builders import (
     configuration,
     connect,
     database,
+    process,
     query,
 )
-from ansible_collections.eternia.backup.tests.unit.command_line import Host
+from ansible_collections.eternia.backup.tests.unit.command_line import COLLECTIONS, Host, child_environment
 
 pyrage = pytest.importorskip("pyrage")
 
@@ -643,6 +647,70 @@ def test_the_commands(tmp_path, capsys, key, other):
     locked.write_text("-----BEGIN AGE ENCRYPTED FILE-----\nYWdl\n-----END AGE ENCRYPTED FILE-----\n")
     words = f"{locked} is protected by a passphrase, and nobody is there to be asked."
     assert words in host_.fail(2, "check-key", "--identity", locked)
+
+
+# A command, but for the step that has just made a backup plain: it waits to be told to end.
+STUCK = f"""
+import os, sys, time
+sys.path.insert(0, {str(COLLECTIONS)!r})
+# A restore has said its plan by then.
+told = os.dup(1)
+os.dup2(2, 1)
+from ansible_collections.eternia.backup.plugins.module_utils.engine import cli, fetch
+def stuck(*_, **__):
+    os.write(told, b"ready\\n")
+    time.sleep(60)
+fetch._proven = stuck
+sys.exit(cli.main(sys.argv[1:]))
+"""
+BRINGING = {
+    "download": ["download", "latest", "--to", "there"],
+    "restore": ["restore", "latest", "--yes"],
+    "drill": ["drill"],
+}
+
+
+def plain_files(folder):
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {path for path in found if path.read_bytes().startswith(b"SQLite format 3")}
+
+
+@pytest.fixture
+def bringing(tmp_path, capsys, monkeypatch, key):
+    """Makes what somebody types who brings a backup to where it lies plain for a while."""
+    host_ = Typist(tmp_path, capsys, key)
+    host_.back_up()
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return lambda verb: ["--config", host_.file, "--log-file", "log", *BRINGING[verb], "--identity", key.path]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("verb", BRINGING)
+def test_whoever_is_told_to_end_leaves_nothing_plain(tmp_path, bringing, verb, number):
+    before = plain_files(tmp_path)
+    with process(STUCK, *bringing(verb)) as running:
+        assert plain_files(tmp_path) > before
+        running.send_signal(number)
+        assert running.wait(timeout=60) == 1
+    assert plain_files(tmp_path) == before
+    assert f"It was told to end ({number.name}). What was not finished counts for nothing" in Path("log").read_text()
+
+
+def test_a_session_that_is_lost_leaves_nothing_plain(tmp_path, bringing):
+    """Its terminal takes no words any more, and no bar."""
+    before, words = plain_files(tmp_path), bringing("download")
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execve(sys.executable, [sys.executable, "-c", STUCK, *map(str, words)], child_environment())
+    seen = b""
+    while b"ready" not in seen:
+        seen += os.read(terminal, 4096)
+    assert plain_files(tmp_path) > before
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    assert plain_files(tmp_path) == before
+    assert "It was told to end (SIGHUP)." in Path("log").read_text()
 
 
 def test_a_key_that_is_typed_is_not_shown(tmp_path, capsys, monkeypatch, key):

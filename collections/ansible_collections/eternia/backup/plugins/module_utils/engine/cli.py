@@ -18,14 +18,12 @@ import argparse
 import io
 import os
 import shlex
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 
-from . import cli_log, cli_parser, config_file, exit_code, log, refusal
+from . import cli_log, cli_parser, config_file, exit_code, log, refusal, stopping
 from .cli_output import flagged, tell
 from .cli_parser import Origin
 from .config import Config
@@ -62,25 +60,22 @@ def main(arguments: Sequence[str] | None = None, origin: Origin = FILE, *, prog:
         code = _run(origin, args)
         sys.stdout.flush()
         return code
-    except Stopped as exc:
-        tell(f"{prog}: {exc}")
-        return ExitCode.FAILED
-    except KeyboardInterrupt:
-        tell(f"\nInterrupted. `{args.again} status` says whether a restore was cut off; the next one settles that.")
-        return ExitCode.CANCELLED
     except BrokenPipeError:
         # Who read the output, `head` for example, has had enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.FAILED
-    except (EngineError, OSError) as exc:
+    except (EngineError, OSError, Stopped) as exc:
         if args.command == "status":
             from . import cli_status
 
             return cli_status.unknown(exc, args)
-        if not isinstance(exc, EngineError):
+        if isinstance(exc, OSError):
             exc = refusal.of(exc)
         tell(f"{prog}: {flagged(str(exc), args.again)}")
         return exit_code.of(exc)
+    except KeyboardInterrupt:
+        tell(f"\nInterrupted. `{args.again} status` says whether a restore was cut off; the next one settles that.")
+        return ExitCode.CANCELLED
 
 
 def _run(origin: Origin, args: argparse.Namespace) -> int:
@@ -108,10 +103,9 @@ def _run_logged(origin: Origin, args: argparse.Namespace, stack: ExitStack) -> i
             # Nobody knows where else it should be said, and cron's mail may go nowhere.
             stack.enter_context(cli_log.to_system())
         raise
-    if _is_scheduled(args):
-        stack.enter_context(_ending_in_order())
-        if args.log_file is None:
-            stack.enter_context(cli_log.scheduled(config.report.log_file, args.warnings))
+    stack.enter_context(stopping.heeded())
+    if _is_scheduled(args) and args.log_file is None:
+        stack.enter_context(cli_log.scheduled(config.report.log_file, args.warnings))
     known = len(args.warnings)
     code: int = args.run(config, args)
     for warning in args.warnings[known:]:
@@ -124,21 +118,6 @@ def _is_scheduled(args: argparse.Namespace) -> bool:
     if args.command == "status":
         return bool(args.report)
     return args.command in ("run", "prune", "drill") and not getattr(args, "check", False)
-
-
-@contextmanager
-def _ending_in_order() -> Iterator[None]:
-    """While this lasts, SIGTERM lets the command take back what is under way, and tell of it. It counts once."""
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_IGN)
-        raise Stopped("It was told to end (SIGTERM). What was not finished counts for nothing; run it again.")
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _given(origin: Origin, args: argparse.Namespace) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from . import copying
 from .copying import Progress
@@ -71,9 +71,14 @@ def progress_bar(total: int) -> Iterator[Progress]:
 
     columns = (progress.BarColumn(), progress.DownloadColumn(), progress.TransferSpeedColumn())
     shown = progress.Progress(*columns, progress.TimeRemainingColumn(), console=Console(stderr=True), transient=True)
-    with shown:
+    shown.start()
+    try:
         task = shown.add_task("", total=total)
         yield lambda count: shown.advance(task, count)
+    finally:
+        # On a terminal that is lost; what is said is how the command ended, not this.
+        with suppress(OSError):
+            shown.stop()
 
 
 def _visible(line: str) -> str:

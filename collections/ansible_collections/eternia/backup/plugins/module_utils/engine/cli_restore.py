@@ -19,6 +19,7 @@ from . import target as target_
 from .cli_output import flagged, progress_bar, require_progress_bar, say
 from .clock import Clock
 from .config import Config
+from .errors import Stopped
 from .exit_code import ExitCode
 from .names import DATABASE
 from .recovery import Outcome, Request, counts
@@ -74,6 +75,8 @@ def _confirmed() -> bool:
         sys.stdout.write('Type "yes" to restore: ')
         sys.stdout.flush()
         answer = sys.stdin.readline()
+    except Stopped:
+        raise
     except KeyboardInterrupt:
         answer = ""
     if not answer.endswith("\n"):

@@ -41,7 +41,7 @@ def run(config: Config, args: argparse.Namespace) -> Level:
     return level
 
 
-def unknown(error: Exception, args: argparse.Namespace) -> Level:
+def unknown(error: BaseException, args: argparse.Namespace) -> Level:
     """Say that nobody knows how things stand, and why."""
     trouble = Trouble(Level.UNKNOWN, str(error))
     told = {"level": trouble.level.name, "message": trouble.message}

@@ -31,6 +31,7 @@ from . import (
     safety,
     selection,
     staging,
+    stopping,
     swap,
 )
 from . import target as target_
@@ -257,6 +258,7 @@ class _Attempt:
                 held.enter_context(holders.kept_out(target))
                 keeping = held.enter_context(catalog.local(config).staging())
                 kept = safety.prepare(target, facts, config, judged=judged, staging=keeping, clock=self._clock)
+            stopping.too_late()
             with outcome.step("swap"):
                 placing.place(target, staged, kept=kept, keeping=keeping, outcome=outcome)
         outcome.safety = None if kept.place is None else str(kept.place)
