@@ -29,6 +29,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine import (
     drill,
     encoding,
     encryption,
+    fetch,
     files,
     key_check,
     names,
@@ -49,6 +50,8 @@ from ansible_collections.eternia.backup.tests.unit.builders import (
     configuration,
     connect,
     database,
+    die,
+    in_child,
     process,
     query,
 )
@@ -57,6 +60,7 @@ from ansible_collections.eternia.backup.tests.unit.command_line import COLLECTIO
 pyrage = pytest.importorskip("pyrage")
 
 ROWS = "SELECT count(*) FROM memories"
+FIRST, SECOND, THIRD, FOURTH = (f"eternia_backup_20261122_1{hour}0000.db" for hour in range(2, 6))
 COMPRESSIONS = {"plain": "none", "compressed": "zstd"}
 
 
@@ -711,6 +715,38 @@ def test_a_session_that_is_lost_leaves_nothing_plain(tmp_path, bringing):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
     assert plain_files(tmp_path) == before
     assert "It was told to end (SIGHUP)." in Path("log").read_text()
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS.values(), ids=COMPRESSIONS)
+def test_what_a_killed_download_left_is_removed_by_the_next_to_the_same_directory(
+    tmp_path, key, monkeypatch, compression
+):
+    found = host(tmp_path, key, compression=compression)
+    older, newer = taken(found), taken(found, 1)
+    there = tmp_path / "there"
+    there.mkdir()
+
+    def bring(path):
+        download.run(found, path.name, directory=there, clock=clock(2), identity=key.identity)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fetch, "_proven", lambda *_: die(""))
+        assert in_child(lambda: bring(older)) == -signal.SIGKILL
+    (left,) = plain_files(there)
+    assert left == there / f".{FIRST}.restore" / FIRST
+    stays = dict.fromkeys((".eternia.db.restore/eternia.db", f".{THIRD}.restore/arriving", f".{THIRD}.old/{THIRD}"))
+    for name in stays:
+        (there / name).parent.mkdir()
+        (there / name).write_text("somebody's")
+    # Through a link nobody is led to what somebody else is about.
+    (tmp_path / f".{FOURTH}.restore").mkdir()
+    (there / FOURTH).symlink_to(tmp_path / FOURTH)
+    (there / f".{FOURTH}.restore").symlink_to(tmp_path / f".{FOURTH}.restore")
+    bring(newer)
+    assert not left.parent.exists()
+    assert plain_files(there) == {there / SECOND}
+    assert all((there / name).exists() for name in stays)
+    assert (tmp_path / f".{FOURTH}.restore").is_dir()
 
 
 def test_a_key_that_is_typed_is_not_shown(tmp_path, capsys, monkeypatch, key):

@@ -20,7 +20,7 @@ from .eligibility import Chosen
 from .encryption import Identity
 from .errors import ConfigError, DamagedError, NameTakenError, StoreError
 from .manifest import Digest, Manifest
-from .names import MANIFEST_SUFFIX, required
+from .names import MANIFEST_SUFFIX, parse, required
 from .recovery import Outcome, Request
 from .target import Target
 
@@ -76,6 +76,7 @@ def _bring(chosen: Chosen, directory: Path, config: Config, *, outcome: Outcome,
     place = Target(name.kind, directory / str(name), is_live=False)
     _describe(outcome, chosen, place)
     with lock.held_target(place.path):
+        _tidy(directory)
         try:
             known = None if chosen.manifest is None else chosen.manifest.as_plain
             if known is None or not _is_there(known, place):
@@ -97,6 +98,21 @@ def _bring(chosen: Chosen, directory: Path, config: Config, *, outcome: Outcome,
             if not outcome.cut_off:
                 with suppress(OSError):
                     staging.discard(place)
+
+
+def _tidy(directory: Path) -> None:
+    """Remove what downloads to a directory left that were killed: it may be plain. Only for the holder of the lock.
+
+    What somebody may go on with has a mark beside it, or a journal, and stays.
+    """
+    for path in directory.glob(".*.restore"):
+        name = parse(path.stem[1:])
+        if name is not None:
+            left = Target(name.kind, directory / str(name), is_live=False)
+            with suppress(OSError):
+                # A link under that name would lead to another's staging.
+                if left.staging == path and all(one.name.startswith(str(name)) for one in path.iterdir()):
+                    staging.discard(left)
 
 
 def _describe(outcome: Outcome, chosen: Chosen, place: Target) -> None:
