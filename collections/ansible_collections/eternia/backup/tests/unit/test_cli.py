@@ -650,7 +650,7 @@ def test_verify_does_not_call_damaged_what_it_cannot_know(host):
     code, out, _err = host.type("verify", "eternia_backup_20200101_000000.db")
     assert code == 1
     assert "UNKNOWN   " in out
-    assert "has no manifest that says what it should be." in out
+    assert "has no manifest that says what it should be. Verify another, or download it: it is checked " in out
     cloud = {"enabled": True, "bucket": "b-1", "endpoint_url": "http://127.0.0.1:9", "credentials_file": "none"}
     host.configure(backup={"cloud_backup": cloud})
     code, out, err = host.type("verify")

@@ -267,6 +267,21 @@ def test_damage_is_damage_and_an_older_one_takes_its_place(tmp_path, key, damage
     assert restore.run(found, restore.Request(identity=identity), clock=clock(2)).name == older.name
 
 
+@pytest.mark.parametrize("act", [restore.plan, restore.run])
+def test_a_head_that_is_damaged_is_said_alike_in_the_plan_and_the_run(tmp_path, key, act):
+    """Without a manifest nothing else tells."""
+    found = host(tmp_path, key)
+    path = taken(found)
+    path.with_name(f"{path.name}.manifest.json").unlink()
+    path.write_bytes(DAMAGES["cut off in its head"](path.read_bytes()))
+    request = restore.Request(path.name, allow_unverified=True, identity=key.identity)
+    with pytest.raises(DamagedError) as refused:
+        act(found, request, clock=clock(1))
+    assert str(refused.value).startswith(f"{path} is damaged: it is no whole age file: ")
+    assert str(refused.value).endswith(". Choose another backup.")
+    assert str(refused.value).count("Choose") == 1
+
+
 @pytest.mark.parametrize("compression", COMPRESSIONS.values(), ids=COMPRESSIONS)
 def test_whole_and_not_what_its_manifest_says(tmp_path, key, compression):
     """Somebody who can write to the store encrypts something else to the same public key."""

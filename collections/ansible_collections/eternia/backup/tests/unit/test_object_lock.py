@@ -260,6 +260,17 @@ def test_a_lock_that_cannot_be_made_longer_is_a_warning(config, monkeypatch, obj
     assert taken.record.result == "succeeded"
 
 
+def test_a_lock_that_the_store_only_says_it_made_longer_is_a_warning(config, monkeypatch):
+    config = replace(config, policy=replace(config.policy, keep_last=9))
+    where = f"s3://{config.cloud.bucket}/{config.cloud.prefix}/{run(config, NOW).name}"
+    monkeypatch.setattr(S3Store, "lock", lambda *_, **__: None)
+    (warning,) = run(config, NOW + DAY + HOUR).warnings
+    assert warning == (
+        f"1 backup to be kept in S3 could not be locked for longer: a lock may end. {where} was to be locked, the "
+        "store said yes, and it is not. Look at the store: eternia-backup check-store."
+    )
+
+
 def test_one_that_cannot_be_locked_keeps_no_other_from_it(config, locks, monkeypatch):
     config = replace(config, policy=replace(config.policy, keep_last=9))
     first, second = run(config, NOW), run(config, NOW + HOUR)

@@ -33,6 +33,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine import (
     restore,
     safety,
     snapshot,
+    staging,
     status,
     swap,
 )
@@ -946,6 +947,23 @@ def test_the_plan_says_as_the_run_that_it_is_there_already_although_a_backup_is_
     planned, outcome = plan(config, wanted), run(config, wanted, hours=25)
     assert (planned.unchanged, planned.name) == (outcome.unchanged, outcome.name) == (True, name)
     assert planned.warnings == outcome.warnings
+
+
+def test_what_cannot_be_remembered_as_staged_is_an_error_that_says_what_to_do(config, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = quiet(config)
+    monkeypatch.setattr(staging.documents, "write", full)
+    words = (
+        r"\.eternia\.db\.restore/staged\.json could not be written: no space left on device\. Nothing was changed\. "
+    )
+    with pytest.raises(TargetError, match=rf"{words}Free some space or correct the rights there, then run again\.$"):
+        run(config, FIRST, act=restore.stage)
+    after = quiet(config)
+    assert {path for path in before | after if before.get(path) != after.get(path)} <= {
+        str(config.database_path.parent)
+    }
 
 
 def test_what_was_staged_may_be_there_already(config):

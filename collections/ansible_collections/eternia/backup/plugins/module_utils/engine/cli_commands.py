@@ -148,7 +148,10 @@ def _verify(store: Store, copy: Copy, *, full: bool) -> ExitCode:
     where = store.location(copy.name)
     try:
         if not copy.has_manifest:
-            raise StoreError(f"{where} has no manifest that says what it should be.")
+            raise StoreError(
+                f"{where} has no manifest that says what it should be. Verify another, or download it: it is checked "
+                "then as far as that goes."
+            )
         if full:
             verify.read_back(store, copy)
         else:

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,14 +66,25 @@ def require(name: BackupName, where: str, identity: Identity | None) -> None:
 
 
 def require_opens(store: Store, copy: Copy, identity: Identity | None) -> None:
-    """Raises StoreError where this identity does not open an encrypted copy; only its beginning is read for that."""
+    """Raises StoreError where this identity does not open an encrypted copy, DamagedError where none would.
+
+    Only its beginning is read for that.
+    """
     if identity is None or not copy.name.is_encrypted:
         return
+    with store.open(copy.name) as stream, located(store.location(copy.name)):
+        identity.try_on(stream)
+
+
+@contextmanager
+def located(where: str) -> Iterator[None]:
+    """Say where the copy lies that cannot be opened or decoded. Raises DamagedError, StoreError."""
     try:
-        with store.open(copy.name) as stream:
-            identity.try_on(stream)
-    except (OtherKeyError, DamagedError) as exc:
-        raise type(exc)(f"{store.location(copy.name)} cannot be opened: {exc}") from exc
+        yield
+    except DamagedError as exc:
+        raise DamagedError(f"{where} is damaged: {exc} Choose another backup.") from exc
+    except OtherKeyError as exc:
+        raise StoreError(f"{where} cannot be opened: {exc}") from exc
 
 
 def decode(stored: Path, plain: Path, name: BackupName, manifest: Manifest | None, identity: Identity | None) -> None:

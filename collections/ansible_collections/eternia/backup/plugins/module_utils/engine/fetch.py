@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import catalog, copying, digest, encoding, encryption, files, staging, verify
+from . import catalog, copying, digest, encoding, files, staging, verify
 from .copying import Progress
 from .eligibility import Chosen, together
 from .encryption import Identity
@@ -124,7 +123,7 @@ class _Arrival:
         # With S3 alone, and what it needs to be loaded.
         from . import arrival
 
-        with self._decoding():
+        with encoding.located(self._where):
             return arrival.bring(
                 remote,
                 self.copy,
@@ -144,17 +143,8 @@ class _Arrival:
             self.store.fetch(self.copy, stored, self.progress)
         self.outcome.bytes_fetched += size
         if stored != self._plain:
-            with self.outcome.step("decode"), self._decoding():
+            with self.outcome.step("decode"), encoding.located(self._where):
                 encoding.decode(stored, self._plain, self.copy.name, self.manifest, self.identity)
-
-    @contextmanager
-    def _decoding(self) -> Iterator[None]:
-        try:
-            yield
-        except DamagedError as exc:
-            raise DamagedError(f"{self._where} is damaged: {exc} Choose another backup.") from exc
-        except encryption.OtherKeyError as exc:
-            raise StoreError(f"{self._where} cannot be opened: {exc}") from exc
 
     def _proven(self) -> tuple[Content, dict[str, Any]]:
         with self.outcome.step("prove"):

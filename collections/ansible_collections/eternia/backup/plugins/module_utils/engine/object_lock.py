@@ -113,7 +113,10 @@ def _confirmed(remote: S3Store, name: BackupName, until: datetime) -> Lock:
     """How it is locked, as the store says afterwards: one that answers yes may have done nothing."""
     found = remote.lock_of(name)
     if found is None or found.until < until:
-        raise S3Error(f"{remote.location(name)} was to be locked, the store said yes, and it is not.")
+        raise S3Error(
+            f"{remote.location(name)} was to be locked, the store said yes, and it is not. Look at the store: "
+            "eternia-backup check-store."
+        )
     return found
 
 

@@ -203,7 +203,10 @@ def record(target: Target, staged: Staged) -> None:
     try:
         documents.write(target.staging / RECORD, fields)
     except OSError as exc:
-        raise TargetError(f"{target.staging / RECORD} could not be written: {files.reason(exc)}.") from exc
+        raise TargetError(
+            f"{target.staging / RECORD} could not be written: {files.reason(exc)}. Nothing was changed. Free some "
+            "space or correct the rights there, then run again."
+        ) from exc
 
 
 def find(target: Target, location: str) -> Staged | None:
