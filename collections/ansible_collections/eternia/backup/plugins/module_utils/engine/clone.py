@@ -51,7 +51,7 @@ class Clone:
         try:
             with files.opened(files.make(original)) as second:
                 copying.copy_bytes(descriptor, second, os.fstat(descriptor).st_size)
-            with files.opened(os.open(_log_of(original), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)) as log:
+            with files.opened(files.open_plain(_log_of(original))) as log:
                 wal.fold(log, self.mark, descriptor)
             os.ftruncate(descriptor, self.bytes)
             with sqlite.cloned(self.path, original) as connection:

@@ -102,7 +102,7 @@ def decode(encoded: Path, plain: Path, manifest: Manifest | None) -> None:
     Raises DamagedError where it is no zstd, or not whole; StoreError where the library is missing; OSError.
     """
     zstd = require()
-    with files.opened(files.make(plain, access=os.O_RDWR)) as descriptor, encoded.open("rb") as source:
+    with files.opened(files.make(plain, access=os.O_RDWR)) as descriptor, files.stream(encoded) as source:
         if manifest is not None and manifest.stored.frames:
             decode_parts(source.fileno(), descriptor, manifest, ())
             return

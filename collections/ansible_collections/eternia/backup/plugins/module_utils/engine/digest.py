@@ -102,9 +102,9 @@ def of_file(path: Path, algorithm: str, *, for_s3: bool = True) -> tuple[Content
 
 def read_parts(path: Path, size: int, whole: Sums) -> Iterator[bytes]:
     """The parts of a file, which are all hashed into `whole`. Raises OSError, also where it ends early."""
-    with path.open("rb", buffering=0) as file:
+    with files.opened(files.open_plain(path)) as descriptor:
         for part in split(size):
-            raw = files.read_at(file.fileno(), part.bytes, part.start)
+            raw = files.read_at(descriptor, part.bytes, part.start)
             if len(raw) != part.bytes:
                 raise OSError(errno.EIO, f"it ends after {part.start + len(raw)} of {size} bytes")
             whole.update(raw)
@@ -167,7 +167,7 @@ def _sums(path: Path, algorithm: str, for_s3: bool) -> Sums:
 def _chunks(path: Path, start: int, length: int) -> Iterator[memoryview]:
     """The bytes of a range, a piece at a time; each piece is gone when the next is asked for."""
     buffer = memoryview(bytearray(min(_CHUNK, length) or 1))
-    with path.open("rb", buffering=0) as stream:
+    with files.stream(path) as stream:
         stream.seek(start)
         while length > 0 and (count := stream.readinto(buffer[: min(_CHUNK, length)])):
             yield buffer[:count]

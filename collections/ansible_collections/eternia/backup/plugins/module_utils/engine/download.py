@@ -164,8 +164,9 @@ def _holds_manifest(found: Manifest, place: Target) -> bool:
     path = _manifest_path(place)
     if not os.path.lexists(path):
         return False
-    with suppress(DamagedError, OSError):
-        there = manifest.from_json(path.read_bytes(), name=found.backup_name, where=str(path))
+    with suppress(DamagedError, OSError), files.opened(files.open_plain(path)) as descriptor:
+        raw = files.small(descriptor, most=manifest.MOST_BYTES)
+        there = manifest.from_json(raw, name=found.backup_name, where=str(path))
         if there.content.digest == found.content.digest:
             return True
     raise _taken(path)

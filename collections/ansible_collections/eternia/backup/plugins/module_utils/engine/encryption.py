@@ -89,7 +89,7 @@ def encrypt(
     once = library.x25519.Identity.generate()
     to = [*require_recipients(recipients), once.to_public()]
     sums = digest.Sums(expected.algorithm, for_s3=for_s3)
-    with files.opened(files.make(encrypted)) as descriptor, plain.open("rb") as source:
+    with files.opened(files.make(encrypted)) as descriptor, files.stream(plain) as source:
         target = _Target(descriptor, sums=sums)
         try:
             _run(lambda reader, writer: library.encrypt_io(reader, writer, to), source, target)
@@ -97,7 +97,7 @@ def encrypt(
             raise StoreError(f"{plain} could not be encrypted: {exc}. Nothing was stored; run again.") from exc
         os.fsync(descriptor)
     opened = digest.Sums(expected.algorithm, for_s3=False)
-    with encrypted.open("rb") as stream:
+    with files.stream(encrypted) as stream:
         try:
             _run(lambda reader, writer: library.decrypt_io(reader, writer, [once]), stream, Sink(opened.update))
         except library.DecryptError as exc:
@@ -137,7 +137,7 @@ class Identity:
 
         Raises OtherKeyError, DamagedError where it is no whole age file; OSError.
         """
-        with files.opened(files.make(plain)) as descriptor, encrypted.open("rb") as source:
+        with files.opened(files.make(plain)) as descriptor, files.stream(encrypted) as source:
             self.decrypt_into(_Target(descriptor, most=most), source)
 
     def try_on(self, source: Any) -> None:

@@ -11,6 +11,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 
 from . import symlinks
@@ -40,11 +41,9 @@ def read_at(source: int, size: int, offset: int) -> bytes:
 
 def fsync_path(path: Path) -> None:
     """Put a file's bytes, or a directory's names, onto the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
+    # A storage path may be a link; and what became a FIFO is not waited for.
+    with opened(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)) as descriptor:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def make(
@@ -82,6 +81,11 @@ def open_plain(path: Path | str, access: int = os.O_RDONLY, *, within: int | Non
         os.close(descriptor)
         raise OSError(errno.EINVAL, f"it is {kind_of(mode)}, not a file")
     return descriptor
+
+
+def stream(path: Path) -> BufferedReader:
+    """A file to be read from its beginning, opened as by `open_plain`. Raises OSError."""
+    return os.fdopen(open_plain(path), "rb")
 
 
 @contextmanager

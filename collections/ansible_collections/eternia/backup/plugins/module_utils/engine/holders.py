@@ -121,7 +121,7 @@ def kept_out_of(kind: Kind, path: Path) -> Iterator[bool]:
         yield True
         return
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = files.open_plain(path, os.O_RDWR)
     except OSError as exc:
         raise TargetError(f"{path} cannot be opened: {files.reason(exc)}. Run as its owner, or as root.") from exc
     try:
@@ -141,7 +141,7 @@ def _by_lock(target: Target) -> list[Holder]:
     if target.kind != DATABASE:
         return []
     try:
-        descriptor = os.open(target.real, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = files.open_plain(target.real)
     except OSError:
         return []
     try:

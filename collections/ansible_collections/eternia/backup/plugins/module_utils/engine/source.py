@@ -150,8 +150,8 @@ def _require_sqlite(path: Path, size: int) -> None:
 def looks_like(path: Path) -> Kind:
     """What a file with a foreign name holds, judged by how it begins. Raises SourceError."""
     try:
-        with path.open("rb", buffering=0) as stream:
-            start = stream.read(_HEADER_BYTES)
+        with files.opened(files.open_plain(os.path.realpath(path))) as descriptor:
+            start = files.read_at(descriptor, _HEADER_BYTES, 0)
     except OSError as exc:
         raise SourceError(f"{path} cannot be read: {files.reason(exc)}. Choose another backup.") from exc
     if start.startswith(_SQLITE_MAGIC):

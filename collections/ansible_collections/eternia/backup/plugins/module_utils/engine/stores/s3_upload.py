@@ -122,16 +122,16 @@ def send(upload: Upload, rungs: tuple[Rung, ...]) -> Rung:
 
 def _send_by(upload: Upload, rungs: tuple[Rung, ...]) -> Rung:
     try:
-        with upload.path.open("rb") as file:
+        with files.opened(files.open_plain(upload.path)) as descriptor:
             for rung in rungs[:-1]:
                 try:
-                    return _send(upload, file.fileno(), rung)
+                    return _send(upload, descriptor, rung)
                 except S3Error as exc:
                     if exc.code not in _NOT_KNOWN:
                         raise
                     # What was copied or resumed so far was given up with the upload that it was for.
                     upload.tally.copied = upload.tally.resumed = 0
-            return _send(upload, file.fileno(), rungs[-1])
+            return _send(upload, descriptor, rungs[-1])
     except OSError as exc:
         raise StoreError(f"{upload.path} cannot be read: {files.reason(exc)}. Put that right, then run again.") from exc
 
