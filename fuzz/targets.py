@@ -238,11 +238,16 @@ def of_history(raw: bytes) -> object:
 
 
 def of_hold(raw: bytes) -> object:
-    """A hold that cannot be read is none."""
-    found = hold.read(_put("hold/hold.json", raw).parent, NOON)
+    """A hold that cannot be read is none, and neither is one that would last for ever, or is no text to be shown."""
+    place = _put("hold/hold.json", raw).parent
+    found, void = hold.read(place, NOON), hold.void(place, NOON)
     if found is not None:
-        assert found.until > NOON
+        assert void is None
+        assert NOON < found.until <= NOON + timedelta(days=7)
+        assert is_line(found.who)
+        assert is_line(found.why)
         names.iso(found.until)
+    assert void is None or is_line(void, _MESSAGE)
     return found
 
 

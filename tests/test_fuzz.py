@@ -77,6 +77,8 @@ FOUND = [
     ("record", "bytes_stored", "5"),
     ("record", "error", ["x"]),
     ("hold", "who", "\x015000"),
+    ("hold", "why", "two\nlines"),
+    ("hold", "until", "2999-01-01T00:00:00Z"),
     ("claim", "host", "\x015000"),
     ("seen", "unchanged_at", "\x015000"),
 ]

@@ -25,11 +25,11 @@ options:
     default: present
   who:
     description:
-      - Who holds, in one line. Required with O(state=present).
+      - Who holds, in one line of 255 characters at most. Required with O(state=present).
     type: str
   why:
     description:
-      - Why, in one line. Required with O(state=present).
+      - Why, in one line of 255 characters at most. Required with O(state=present).
     type: str
   minutes:
     description:

@@ -334,6 +334,20 @@ def test_a_hold_ends_by_itself(host):
     assert host.succeed("release") == "NOT HELD: there was nothing to release.\n"
 
 
+def test_a_hold_of_a_clock_that_was_wrong_ends_with_it(host, log_file):
+    host.back_up()
+    wrong = datetime.now(timezone.utc) + timedelta(days=730)
+    hold.put(host.backups, hold.Hold("runbook", "a restore", wrong + timedelta(hours=4)))
+    code, _out, err = host.type("run")
+    words = f"{host.backups}/hold.json is no hold (it ends at {names.iso(wrong)[:8]}"
+    assert (code, err.startswith(f"WARNING: {words}")) == (0, True)
+    assert f"[backup_manager] {words}" in log_file.read_text()
+    assert f"succeeded, with a warning: {words}" in host.succeed("status")
+    # What is held anew is held.
+    host.succeed("hold", "--why", "a restore")
+    assert host.fail(11, "run")
+
+
 def test_a_run_that_goes_on_is_not_ended_by_a_hold(host):
     host.back_up()
     with lock.held(host.backups):
@@ -369,6 +383,7 @@ WRONG = [
     (["hold", "--why", ""], 2, "why is empty or not one line of text"),
     (["hold", "--why", " "], 2, "why is empty or not one line of text"),
     (["hold", "--why", "a\nb"], 2, "why is empty or not one line of text"),
+    (["hold", "--why", "a" * 256], 2, "why is empty or not one line of text; say it, in 255 characters at most"),
     (
         ["hold", "--why", "a", "--hours", "0"],
         2,

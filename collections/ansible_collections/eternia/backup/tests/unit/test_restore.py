@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -1121,17 +1122,59 @@ def test_a_hold_stops_backups_and_no_restore(config):
     assert rows(config.database_path) == 51
 
 
+def unheld(config):
+    """What is said of what lies in the place of a hold, and keeps no backup away."""
+    assert hold.read(config.storage_path, NOON) is None
+    (planned,), (done,) = (one(config, clock=clock()).warnings for one in (backup.plan, backup.run))
+    assert planned == done
+    told = rf"{config.storage_path}/hold\.json is no hold \((.*)\), so backups go on\. Remove it; if they are to be "
+    return re.fullmatch(told + r"held, hold them again \(`eternia-backup hold`\)\.", done)[1]
+
+
 @pytest.mark.parametrize(
-    ("right", "wrong"),
-    [('"who"', '"no one"'), ("2026", "when"), ("}", ""), ("{", "["), ("}", "}}")],
+    ("right", "wrong", "why"),
+    [
+        ('"who"', '"no one"', "'who'"),
+        ("2026", "when", "'when-11-24T12:00:00Z' is not a time of the form"),
+        ("}", "", "Expecting"),
+        ("{", "[", "Expecting"),
+        ("}", "}}", "Extra data"),
+        # What its author would have root's log say.
+        ("runbook", r"ann\n[backup_manager] x.db was removed: age", r"a short line of text expected, found 'ann\n["),
+        ("disaster", r"\u001b[2Jdisaster", r"a short line of text expected, found '\x1b[2Jdisaster"),
+        ("disaster", "d" * 300, "a short line of text expected"),
+        ('"runbook"', "7", "text expected, found 7"),
+        # As one that was set while the clock was wrong.
+        ("2026", "2028", "it ends at 2028-11-24T12:00:00Z, and a hold lasts 168 hours at most"),
+        ("11-24T12:00:00", "11-30T12:10:00", "it ends at 2026-11-30T12:10:00Z, and"),
+    ],
 )
-def test_what_is_no_hold_keeps_no_backup_away(config, right, wrong):
+def test_what_is_no_hold_keeps_no_backup_away(config, right, wrong, why):
     """A host without backups would be the worse end."""
     hold.put(config.storage_path, Hold("runbook", "disaster recovery", NOON + timedelta(days=2)))
     path = config.storage_path / hold.NAME
     path.write_text(path.read_text().replace(right, wrong))
-    assert hold.read(config.storage_path, NOON) is None
-    backup.run(config, clock=clock())
+    assert why in unheld(config)
+
+
+@pytest.mark.parametrize(("plant", "why"), [(os.mkfifo, "it is a FIFO"), (os.mkdir, "it is a directory")])
+def test_nor_does_what_is_no_file(config, plant, why):
+    plant(config.storage_path / hold.NAME)
+    assert why in unheld(config)
+
+
+def test_the_longest_hold_is_one(config):
+    hold.put(config.storage_path, hold.wanted(config, who="w" * 255, why="w" * 255, hours=168, now=NOON))
+    for days in (0, 6.9):
+        assert hold.read(config.storage_path, NOON + timedelta(days=days)) is not None
+    assert hold.void(config.storage_path, NOON) is None
+    with pytest.raises(LockedError, match="held by www"):
+        backup.run(config, clock=clock())
+
+
+def test_what_is_over_is_no_hold_and_nothing_is_wrong_with_it(config):
+    hold.put(config.storage_path, Hold("runbook", "disaster recovery", NOON - timedelta(days=200)))
+    assert backup.run(config, clock=clock()).warnings == []
 
 
 def test_a_hold_of_a_later_release_is_one(config):

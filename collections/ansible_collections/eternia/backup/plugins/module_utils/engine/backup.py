@@ -59,7 +59,8 @@ def plan(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outco
     hold.require_none(config.storage_path, clock.now())
     attempt = Attempt(config, clock, skip_unchanged)
     outcome = attempt.outcome
-    for message in filter(None, map(swap.pending, target.both(config))):
+    doubts = (hold.void(config.storage_path, clock.now()), *map(swap.pending, target.both(config)))
+    for message in filter(None, doubts):
         outcome.warn(message)
     size = snapshot.rehearse(attempt.source, room, sleep=clock.sleep)
     name = attempt.free_name()
@@ -105,6 +106,9 @@ def run(config: Config, *, clock: Clock, skip_unchanged: bool = False) -> Outcom
         held.enter_context(lock.held(config.storage_path))
         scratch.tidy(config)
         hold.require_none(config.storage_path, clock.now())
+        void = hold.void(config.storage_path, clock.now())
+        if void is not None:
+            outcome.warn(void)
         # That the last run went well is no longer the last word, whatever becomes of this one.
         begun = record.begin(config.storage_path, clock.now())
         staging = held.enter_context(local.staging())

@@ -102,13 +102,13 @@ def shortened(words: object, most: int = 500) -> str:
 
 
 # Of a name, a host, a version; a path may have as many as Linux takes.
-_LINE = 255
+LINE = 255
 PATH_LINE = 4096
 # Control characters, line ends, what turns the direction of a line round, and halves of a character.
 _OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def is_line(text: str, most: int = _LINE) -> bool:
+def is_line(text: str, most: int = LINE) -> bool:
     """Whether a text that somebody else wrote may stand in a message: short, and nothing that a terminal obeys."""
     return len(text) <= most and not _OBEYED.search(text)
 

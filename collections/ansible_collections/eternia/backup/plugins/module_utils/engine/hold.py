@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from . import catalog, documents, files, lock, names
+from . import catalog, documents, files, lock, names, untrusted
 from .config import Config
-from .errors import ConfigError, EngineError, HeldError, LockedError, StoreError
+from .errors import LINE, ConfigError, EngineError, HeldError, LockedError, StoreError, is_line, shortened
 
 NAME = "hold.json"
 _FORMAT = 1
@@ -36,8 +36,11 @@ class NoPlaceError(StoreError):
 def wanted(config: Config, *, who: str, why: str, hours: float, now: datetime) -> Hold:
     """The hold that somebody asks for, to be put where `due` agrees. Reads only. Raises ConfigError, NoPlaceError."""
     for name, text in (("who", who), ("why", why)):
-        if not text.strip() or not text.isprintable():
-            raise ConfigError(f"{name} is empty or not one line of text; say it, for whoever finds the backups held.")
+        if not text.strip() or not is_line(text):
+            raise ConfigError(
+                f"{name} is empty or not one line of text; say it, in {LINE} characters at most, for whoever finds the "
+                "backups held."
+            )
     if not 0 < hours <= _MOST_HOURS:
         raise ConfigError(
             f"A hold of {hours:g} hours is asked for; it must last longer than 0, and {_MOST_HOURS} hours at most "
@@ -60,16 +63,39 @@ def under_way(storage_path: Path) -> str | None:
 
 
 def read(storage_path: Path, now: datetime) -> Hold | None:
-    """The hold that is in force, None where there is none or it has expired. One that cannot be read is none.
-
-    It may be a later release's: whatever says who, why and until when is a hold.
-    """
+    """The hold that is in force, None where there is none or it has expired. What is `void` is none."""
     try:
-        fields = json.loads(files.read_small(storage_path / NAME))
-        found = Hold(str(fields["who"]), str(fields["why"]), names.from_iso(fields["until"]))
+        found = _found(storage_path, now)
     except (OSError, *documents.BENT):
         return None
     return found if found.until > now else None
+
+
+def void(storage_path: Path, now: datetime) -> str | None:
+    """Why what lies in the place of a hold is none, and what to do; None where nothing does, or a hold."""
+    try:
+        _found(storage_path, now)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, *documents.BENT) as exc:
+        return (
+            f"{storage_path / NAME} is no hold ({shortened(exc)}), so backups go on. Remove it; if they are to be "
+            "held, hold them again (`eternia-backup hold`)."
+        )
+    return None
+
+
+def _found(storage_path: Path, now: datetime) -> Hold:
+    """Raises OSError, and any of documents.BENT for what `wanted` would not have agreed to: others may write there.
+
+    It may be a later release's: whatever says who, why and until when is a hold.
+    """
+    fields = json.loads(files.read_small(storage_path / NAME))
+    found = Hold(untrusted.text(fields["who"]), untrusted.text(fields["why"]), names.from_iso(fields["until"]))
+    if found.until - now > timedelta(hours=_MOST_HOURS):
+        # The clock was wrong, then or now.
+        raise ValueError(f"it ends at {names.iso(found.until)}, and a hold lasts {_MOST_HOURS} hours at most")
+    return found
 
 
 def require_none(storage_path: Path, now: datetime) -> None:
