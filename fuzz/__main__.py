@@ -83,9 +83,10 @@ def _histories(cores: int, seed: int, pool: ThreadPoolExecutor) -> Figure:
         "Random histories of retention",
         "hypothesis: gaps, nights when clocks change, leap days, one second twice, the future and ancient times, "
         "clocks that jump, legacy and foreign names, failed runs, holds, pins, drills. Keep and remove are all; "
-        "promise 4 holds; what stayed stays; the order of a listing does not matter. With real files, check mode is "
-        "the run, a second run removes nothing, and nothing at all goes behind a failed run or under a hold. Each "
-        "worker draws by itself: of those that differ within one, another may have drawn some, too.",
+        "promise 4 holds, and nothing goes behind a jump of the clock that makes half of what is kept old; what stayed "
+        "stays; the order of a listing does not matter. With real files, check mode is the run, a second run removes "
+        "nothing, and nothing at all goes behind a failed run or under a hold. Each worker draws by itself: of those "
+        "that differ within one, another may have drawn some, too.",
     )
     figure.raw["seed"] = seed
     for variable, (where, count) in _COUNTS.items():

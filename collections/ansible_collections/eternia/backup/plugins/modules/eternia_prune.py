@@ -14,7 +14,8 @@ description:
     keeps, and gives the reason for each backup that stays and each that goes.
   - Never removes the newest verified backup, anything while fewer than C(minimum_kept) verified ones exist, a name from
     the future, a pinned backup (one with a file C(NAME.pin) beside it), or a file whose name is not one of ours.
-  - Removes nothing at all when the backup run before it failed or was cut off.
+  - Removes nothing at all when the backup run before it failed or was cut off, or behind a gap without backups in which
+    the clock may have jumped ahead, until later backups say that it is right.
   - In a bucket that keeps versions what is removed stays, and is billed. With C(cloud_backup.remove_versions) the
     versions go too, also those of earlier runs, but never one of a backup that the policy would keep.
 extends_documentation_fragment:

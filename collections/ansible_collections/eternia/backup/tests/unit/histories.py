@@ -70,6 +70,10 @@ STEPS = (
     *(timedelta(0), _SECOND, timedelta(minutes=20), _HOUR, _HOUR, _HOUR, 24 * _HOUR, _DAY, _DAY - _SECOND),
     *(7 * _DAY, 31 * _DAY, 366 * _DAY, 731 * _DAY, 800 * _DAY, -_HOUR, -_DAY, -400 * _DAY, 1500 * _DAY),
 )
+# A host that runs as ever: how much lies between its runs, and for how many days it keeps them. Then its clock jumps,
+# by so much of that time.
+REGULAR = ((_HOUR, 1), (_HOUR, 2), (_DAY, 7), (_DAY, 9), (_DAY, 30), (7 * _DAY, 60), (31 * _DAY, 400))
+JUMPS = (0.4, 0.5, 0.7, 0.99, 1, 1.1, 1.4, 3, -0.5, -2)
 NAMED = (
     *((DATABASE, ()), (DATABASE, ()), (DATABASE, ("zst",)), (DATABASE, ("zst", "age"))),
     *((STATE, ()), (STATE, ("zst",))),
@@ -155,6 +159,34 @@ def policies() -> st.SearchStrategy[Policy]:
 
 def histories(most: int = 24) -> st.SearchStrategy[History]:
     """Histories of up to so many runs."""
+    return st.one_of(_irregular(most), _irregular(most), _regular(most))
+
+
+def _regular(most: int) -> st.SearchStrategy[History]:
+    """Runs as ever until the clock jumps, ahead or back; then runs as ever by that clock."""
+    return st.builds(
+        _jumped,
+        st.sampled_from(STARTS[:-2]),
+        st.sampled_from(REGULAR),
+        st.integers(1, most - 1),
+        st.sampled_from(JUMPS),
+        st.lists(st.sampled_from((WHOLE, WHOLE, DRILLED, LEGACY, FAILED)), min_size=most, max_size=most),
+        policies(),
+    )
+
+
+def _jumped(
+    start: datetime, regular: tuple[timedelta, int], before: int, jump: float, ends: list[str], policy: Policy
+) -> History:
+    every, days = regular
+    moments = [start + number * every for number in range(len(ends))]
+    ahead = jump * timedelta(days=days)
+    moments = moments[:before] + [moment + ahead for moment in moments[before:]]
+    runs = tuple((moment, NAMED[0], end) for moment, end in zip(moments, ends))
+    return History(runs, frozenset(), replace(policy, retention_days=days), moments[-1])
+
+
+def _irregular(most: int) -> st.SearchStrategy[History]:
     events = st.tuples(st.sampled_from(STEPS), st.sampled_from(NAMED), st.sampled_from(ENDS))
     return st.tuples(
         st.sampled_from(STARTS),
@@ -215,7 +247,18 @@ def check_judgement(copies: list[Copy], policy: Policy, now: datetime) -> set[Ba
             assert copy.name in kept, f"{copy} is younger than {policy.retention_days} days, and goes"
     for kind in (DATABASE, STATE):
         _require_promise(kind, copies, kept, policy, now)
+    if policy.retention_days and _jumps(copies, timedelta(days=min(policy.retention_days, 10**6)), now):
+        assert kept == {copy.name for copy in copies}, "something goes, and the clock may have jumped"
     return kept
+
+
+def _jumps(copies: Iterable[Copy], kept_for: timedelta, now: datetime) -> bool:
+    """Whether the newest time without a backup is the only long one, and makes half of what is kept old, or a week."""
+    proven = {copy.name.created_at for copy in copies if copy.verified and not copy.pinned}
+    moments = sorted({moment for moment in proven if moment < now} | {now}, reverse=True)
+    newest, *earlier = [later - moment for later, moment in zip(moments, moments[1:])] or [timedelta(0)]
+    long = max(_DAY, min(7 * _DAY, kept_for / 2))
+    return bool(earlier) and 2 * max(earlier) < newest >= long > max(earlier) and newest <= 731 * _DAY
 
 
 def _require_promise(kind: str, copies: Iterable[Copy], kept: set[BackupName], policy: Policy, now: datetime) -> None:

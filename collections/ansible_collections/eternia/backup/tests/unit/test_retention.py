@@ -46,7 +46,8 @@ CASES: dict[str, tuple[Policy, str]] = {
     "one day": (
         Policy(1, minimum_kept=1),
         """
-        + eternia_state_20261121_220000.json | newest verified; younger than 1 day
+        + eternia_state_20261122_120000.json | newest verified; younger than 1 day
+        + eternia_state_20261121_220000.json | younger than 1 day
         - eternia_state_20261121_215959.json | older than 1 day and no keep rule wants it
         """,
     ),
@@ -387,6 +388,39 @@ CASES: dict[str, tuple[Policy, str]] = {
         - eternia_backup_20260801_210000.db | older than 30 days and no keep rule wants it
         """,
     ),
+    "the first behind a gap stay, or nothing would ever tell that it is one": (
+        Policy(7, minimum_kept=1),
+        """
+        + eternia_backup_20261122_210000.db | newest verified; younger than 7 days
+        + eternia_backup_20261114_210000.db | one of the first behind a gap of 12 days: YOUNG
+        + eternia_backup_20261102_210000.db | older than a gap of 12 days: YOUNG
+        + eternia_backup_20261102_200000.db | older than a gap of 12 days: YOUNG
+        """,
+    ),
+    "half of what is kept, and a day": (
+        Policy(2, minimum_kept=1),
+        """
+        + eternia_backup_20261121_220000.db | newest verified; younger than 2 days
+        + eternia_backup_20261121_210000.db | younger than 2 days
+        + eternia_backup_20261120_200000.db | older than a gap of 1 day: YOUNG
+        + eternia_backup_20261120_190000.db | older than a gap of 1 day: YOUNG
+        """,
+    ),
+    "less than a day is no gap": (
+        Policy(1, minimum_kept=1),
+        """
+        + eternia_backup_20261121_220001.db | newest verified; younger than 1 day
+        - eternia_backup_20261121_210000.db | older than 1 day and no keep rule wants it
+        - eternia_backup_20261121_200000.db | older than 1 day and no keep rule wants it
+        """,
+    ),
+    "of one backup nobody knows what was usual before it": (
+        Policy(1, minimum_kept=1),
+        """
+        + eternia_backup_20261122_210000.db | newest verified; younger than 1 day
+        - eternia_backup_20261119_210000.db | older than 1 day and no keep rule wants it
+        """,
+    ),
     "rules that count do not mind a gap": (
         Policy(None, keep_last=1, minimum_kept=1),
         """
@@ -543,7 +577,7 @@ def test_without_a_gap_the_rules_alone_decide(copies: list[Copy], policy: Policy
     decided = apply_policy(copies, policy, now, witnesses=())
     assert not any("a gap of" in reason for one in decided for reason in one.reasons)
     judged = apply_policy(copies, policy, now)
-    behind = {one.copy.name for one in judged if any("older than a gap of" in why for why in one.reasons)}
+    behind = {one.copy.name for one in judged if any("a gap of" in why for why in one.reasons)}
     assert kept(copies, policy, now) == behind | {one.copy.name for one in decided if one.keep}
 
 
@@ -581,6 +615,145 @@ def test_a_clock_that_is_years_ahead_removes_nothing_however_often_it_runs() -> 
     assert kept(there, Policy(1, minimum_kept=1), NOW + timedelta(hours=1)) == future | {
         copy.name for copy in [*right[:24], there[-1]]
     }
+
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    ("every", "days", "ahead"),
+    [
+        (HOUR, 1, 1),
+        (HOUR, 2, 1),
+        (HOUR, 2, 3),
+        (HOUR, 6, 6),
+        (HOUR, 6, 6.9),
+        (DAY, 7, 3.5),
+        (DAY, 7, 5),
+        (DAY, 7, 9.9),
+        (DAY, 9, 9),
+        (DAY, 9, 9.9),
+        (DAY, 30, 7),
+        (DAY, 365, 9),
+        (7 * DAY, 60, 30),
+        (7 * DAY, 60, 60),
+        (7 * DAY, 60, 69),
+        (31 * DAY, 300, 150),
+        (31 * DAY, 300, 300),
+        (31 * DAY, 300, 305),
+    ],
+)
+def test_a_clock_that_is_days_ahead_removes_nothing(every: timedelta, days: int, ahead: float) -> None:
+    right = [backup(NOW - number * every) for number in range(timedelta(days=days) // every + 1)]
+    thinned = [backup(NOW - timedelta(days=days) - number * 31 * DAY) for number in range(1, 20)]
+    now = NOW + ahead * DAY
+    for policy in (Policy(days, minimum_kept=1), Policy(days, keep_monthly=1000, keep_yearly=1000)):
+        there = right + (thinned if policy.keep_monthly else [])
+        assert kept([*there, backup(now)], policy, now) == {copy.name for copy in there} | {backup(now).name}
+        # Nor where nothing has changed, so that no backup is taken.
+        assert kept(there, policy, now) == {copy.name for copy in there}
+        # Set right, it is as if nothing had been.
+        later = NOW + every
+        assert kept([*there, backup(now), backup(later)], policy, later) >= {
+            copy.name for copy in [*there, backup(now)] if later - copy.name.created_at <= timedelta(days=days)
+        }
+
+
+def test_a_clock_that_jumps_ahead_once_more_is_not_believed_for_it() -> None:
+    policy = Policy(7, minimum_kept=1)
+    right = [backup(NOW - number * DAY) for number in range(8)]
+    ahead = [NOW + (9.9 + number) * DAY for number in range(4)]
+    further = [NOW + (20 + number) * DAY for number in range(3)]
+    there = {copy.name for copy in live([*ahead, *further], policy, right)}
+    assert there >= {copy.name for copy in right}
+
+
+def live(runs: Iterable[datetime], policy: Policy, there: Iterable[Copy] = ()) -> list[Copy]:
+    """What is there in the end on a host that prunes some seconds after each backup."""
+    for moment in runs:
+        there = [*there, backup(moment)]
+        stay = kept(there, policy, moment + timedelta(seconds=2))
+        there = [copy for copy in there if copy.name in stay]
+    return list(there)
+
+
+@pytest.mark.parametrize("minimum", [1, 3])
+@pytest.mark.parametrize(
+    ("before", "days", "off", "after", "runs"),
+    [
+        (HOUR, 1, 3, HOUR, 25),
+        (HOUR, 2, 3, HOUR, 49),
+        (HOUR, 7, 400, HOUR, 7 * 24 + 1),
+        (DAY, 1, 9, DAY, 3),
+        (DAY, 2, 9, DAY, 3),
+        (DAY, 7, 9.9, DAY, 8),
+        (DAY, 30, 40, DAY, 8),
+        (7 * DAY, 14, 40, 7 * DAY, 3),
+        (7 * DAY, 60, 69, 7 * DAY, 3),
+        (31 * DAY, 300, 305, 31 * DAY, 3),
+        # As rare as what was a gap, from now on.
+        (HOUR, 1, 1, DAY, 4),
+        (HOUR, 7, 7, 7 * DAY, 4),
+        (DAY, 7, 31, 31 * DAY, 4),
+    ],
+)
+def test_after_an_outage_it_prunes_again_once_there_are_enough_new_ones(
+    before: timedelta, days: int, off: float, after: timedelta, runs: int, minimum: int
+) -> None:
+    policy = Policy(days, minimum_kept=minimum)
+    old = [backup(NOW - number * before) for number in range(timedelta(days=days) // before + 1)]
+    back = NOW + off * DAY
+    there = live([back], policy, old)
+    assert {copy.name for copy in there} >= {copy.name for copy in old}
+    there = live([back + number * after for number in range(1, runs + 2)], policy, there)
+    assert not {copy.name for copy in there} & {copy.name for copy in old}
+
+
+@pytest.mark.parametrize(
+    ("policy", "on", "off"),
+    [
+        (Policy(5, minimum_kept=1), 8, 6.7),
+        (Policy(1, minimum_kept=1), 10, 1.2),
+        (Policy(7, minimum_kept=3), 48, 5),
+        (Policy(30, keep_monthly=3), 72, 11),
+        (Policy(2), 1, 3),
+    ],
+)
+def test_a_host_that_is_often_off_does_not_keep_everything(policy: Policy, on: int, off: float) -> None:
+    times = [NOW + number * (off * DAY + on * HOUR) for number in range(60)]
+    there = live((start + hour * HOUR for start in times for hour in range(on)), policy)
+    assert len(there) <= 4 * on + policy.retention_days / (off + on / 24) * on + 6
+    assert min(copy.name.created_at for copy in there) > times[40]
+
+
+@pytest.mark.parametrize(
+    ("every", "policy"),
+    [
+        (HOUR, Policy(1, minimum_kept=1)),
+        (HOUR, Policy(2, keep_hourly=48, keep_daily=30, keep_monthly=12)),
+        (HOUR, Policy(7, keep_weekly=5, keep_yearly=3)),
+        (DAY, Policy(1, minimum_kept=1)),
+        (DAY, Policy(2, minimum_kept=1)),
+        (DAY, Policy(4, keep_weekly=10, keep_monthly=5)),
+        (DAY, Policy(7, keep_monthly=12)),
+        (DAY, Policy(30)),
+        (7 * DAY, Policy(1, minimum_kept=1)),
+        (7 * DAY, Policy(14)),
+        (7 * DAY, Policy(60, keep_yearly=3)),
+        (30 * DAY, Policy(30)),
+        (31 * DAY, Policy(30)),
+        (31 * DAY, Policy(300)),
+    ],
+)
+def test_what_comes_as_ever_is_never_in_doubt(every: timedelta, policy: Policy) -> None:
+    there: list[Copy] = []
+    for number in range(min(200 * DAY // every, 24 * 70) + 40):
+        moment = NOW + number * every + timedelta(seconds=number % 3)
+        there.append(backup(moment))
+        decided = apply_policy(there, policy, moment + timedelta(seconds=2))
+        # What is usual has to be known first.
+        assert number < 4 or not any("a gap of" in why for one in decided for why in one.reasons), moment
+        there = [one.copy for one in decided if one.keep]
 
 
 @in_every_history

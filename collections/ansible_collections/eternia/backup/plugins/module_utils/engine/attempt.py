@@ -142,7 +142,7 @@ class Attempt:
         return any(os.path.lexists(self.local.path / f"{n}{suffix}") for n in names_of_it for suffix in suffixes)
 
     def warn_of_the_clock(self, name: BackupName) -> None:
-        """Moved back, it makes the next backup look older than the last one; years ahead, it makes all look old."""
+        """Moved back, it makes the next backup look older than the last one; days ahead, it makes others look old."""
         previous = self.outcome.previous
         if previous is not None and previous.created_at > name.created_at:
             self.outcome.warn(
@@ -152,12 +152,12 @@ class Attempt:
         gap = retention.gap(self._copies, self._policy, name.created_at)
         if gap is not None:
             if gap.passes:
-                then = "if the clock is right, that ends by itself after a week of backups."
+                then = "for now: if the clock is right, that ends by itself after a week of backups."
             else:
-                then = "if the clock is right, remove by hand what nobody needs."
+                then = "that is older than the gap: if the clock is right, remove by hand what nobody needs."
             self.outcome.warn(
                 f"There is {gap} without a backup, from {names.iso(gap.start)} to {names.iso(gap.end)}. The backup is "
-                f"taken; look at the clock. Pruning removes nothing that is older than the gap: {then}"
+                f"taken; look at the clock. Pruning removes nothing {then}"
             )
 
     def settle(self, name: BackupName, size: int, manifest: Manifest | None = None) -> None:

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from itertools import groupby
+from itertools import groupby, islice
 
 from . import names
 from .errors import ClockError
@@ -18,10 +18,13 @@ from .version import RELEASED
 # The last backup of one year and the first of the year after the next may be that far apart, and nothing be wrong.
 # What no outage is likely to last.
 MOST_GAP = timedelta(days=731)
-# What is a gap to one who is used to shorter times, and how long he waits until he believes it.
-_LEAST_GAP = timedelta(days=7)
-_UNUSUAL = 10
+_DAY, _WEEK = timedelta(days=1), timedelta(days=7)
+# How many times what is usual makes a gap, and by how many moments one knows what is usual.
+_UNUSUAL = 2
+_LOOKED_AT = 20
+# How many backups behind a gap make one believe it, and how many gaps in a row are a habit.
 _BELIEVED = 3
+_HABIT = 3
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Clock:
 class Gap:
     """A time in which nothing was backed up, or the clock jumped. Both ends are in UTC.
 
-    One that `passes` is believed once there are some backups behind it, over some days; another never.
+    One that `passes` is in doubt until there are some backups behind it, over some days; another is never believed.
     """
 
     start: datetime
@@ -56,32 +59,53 @@ class Gap:
         return (self.end - self.start).days
 
     def __str__(self) -> str:
-        return f"a gap of {self.days} days"
+        return f"a gap of {self.days} day" + "s" * (self.days != 1)
 
 
-def newest_gap(moments: Iterable[datetime], *, believed_after: timedelta | None = None) -> Gap | None:
+def newest_gap(moments: Iterable[datetime], *, kept_for: timedelta | None = None) -> Gap | None:
     """The newest gap between moments at which the clock was read, which come newest first.
 
-    It is longer than MOST_GAP; or, where `believed_after` is given, longer than a week and ten times what was usual
-    before it, and fewer than three moments after the first are newer, or they are not spread over so much time.
+    It is longer than MOST_GAP; or it is in doubt, where `kept_for` is the age that lets go of a backup: see `_doubted`.
+    A host that had three of these in a row is one that is often off, and would keep everything for ever.
     """
     distinct = [moment for moment, _same in groupby(moments)]
-    for place, (later, moment) in enumerate(zip(distinct, distinct[1:])):
+    doubted = list(islice(_doubted(distinct, kept_for), _HABIT)) if kept_for is not None else []
+    if 0 < len(doubted) < _HABIT:
+        return doubted[0]
+    pairs = zip(distinct, distinct[1:])
+    return next((Gap(moment, later) for later, moment in pairs if later - moment > MOST_GAP), None)
+
+
+def _doubted(moments: list[datetime], kept_for: timedelta) -> Iterator[Gap]:
+    """The gaps that may be a clock's jump, and are not believed yet; newest first.
+
+    Each takes half of the time that is kept, or a week, and no less than a day; it is more than twice as long as what
+    was usual before it; and fewer than three moments after the first are newer, or they are not spread over a week
+    (over `kept_for`, where that is less), other gaps not counted.
+    """
+    least = max(_DAY, min(_WEEK, kept_for / 2))
+    enough = min(_WEEK, kept_for)
+    certain = timedelta(0)
+    for place, (later, moment) in enumerate(zip(moments, moments[1:])):
         length = later - moment
-        if length > MOST_GAP:
-            return Gap(moment, later)
-        is_young = believed_after is not None and (place < _BELIEVED or distinct[0] - later < believed_after)
+        if length > MOST_GAP or (place >= _BELIEVED and certain >= enough):
+            return
         # Few are as long as that, and there may be a million to look at.
-        if is_young and length > _LEAST_GAP and length > _UNUSUAL * _usual(distinct[place + 1 :]):
-            return Gap(moment, later, passes=True)
-    return None
+        if length >= least and length > _UNUSUAL * _usual(moments[place + 1 : place + 1 + _LOOKED_AT], kept_for):
+            yield Gap(moment, later, passes=True)
+        else:
+            certain += length
 
 
-def _usual(moments: list[datetime]) -> timedelta:
-    """The time that usually lies between them: half of the last ones are no further apart."""
-    last = moments[: 2 * _UNUSUAL]
-    between = sorted(later - moment for later, moment in zip(last, last[1:]))
-    return between[len(between) // 2] if between else timedelta(0)
+def _usual(moments: list[datetime], kept_for: timedelta) -> timedelta:
+    """The time that usually lies between them: half of them are no further apart. A week, where nothing tells.
+
+    What is older than `kept_for` was thinned out by other rules, so that it tells only where there is nothing else.
+    """
+    young = [moment for moment in moments if moments[0] - moment <= kept_for]
+    known = young if len(young) > 1 else moments
+    between = sorted(later - moment for later, moment in zip(known, known[1:]))
+    return between[len(between) // 2] if between else _WEEK
 
 
 def is_possible(now: datetime) -> bool:

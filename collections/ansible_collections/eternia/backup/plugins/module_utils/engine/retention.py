@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 from itertools import chain, groupby, islice
 from typing import NamedTuple, TypeVar
 
-from .clock import Gap, newest_gap
+from .clock import MOST_GAP, Gap, newest_gap
 from .names import DATABASE, STATE
 from .stores.base import Copy
 
@@ -53,7 +53,8 @@ def apply_policy(
     Databases and states are judged apart. Whatever the policy says, these stay: a pinned copy; one from the future,
     which counts for nothing else; `minimum_kept` verified copies, which are the newest one, then the newest of those
     that were drilled, then the newest of the others; everything while fewer verified ones than that exist; and what is
-    older than a `gap` in the verified copies of any of the `witnesses`, by default the copies themselves.
+    older than a `gap` in the verified copies of any of the `witnesses`, by default the copies themselves, or everything
+    while the gap is one that passes.
 
     By age a copy stays until it is older than `retention_days` times 24 hours; at exactly that age it still stays.
 
@@ -84,16 +85,16 @@ def gap(copies: Iterable[Copy], policy: Policy, now: datetime) -> Gap | None:
     """The newest time up to `now` without a verified copy in which the clock may have jumped; see clock.newest_gap.
 
     A clock that is ahead makes everything old at once, and what is then removed is gone when the clock is set right. So
-    where age alone decides, an unusual gap is believed after a week; the keep rules count backups, not days. Pinned
-    copies count for nothing here: they stay anyway, and one may be years older than the rest.
+    where age alone decides, a gap that makes much of it old is believed after a week; the keep rules count backups, not
+    days. Pinned copies count for nothing here: they stay anyway, and one may be years older than the rest.
     """
     return _gap(_newest_first(copies), policy, now)
 
 
 def _gap(newest_first: Iterable[Copy], policy: Policy, now: datetime) -> Gap | None:
     moments = (copy.name.created_at for copy in newest_first if copy.verified and not copy.pinned)
-    believed_after = timedelta(days=min(policy.retention_days, 7)) if policy.retention_days else None
-    return newest_gap(chain((now,), (moment for moment in moments if moment <= now)), believed_after=believed_after)
+    kept_for = timedelta(days=min(policy.retention_days, MOST_GAP.days)) if policy.retention_days else None
+    return newest_gap(chain((now,), (moment for moment in moments if moment <= now)), kept_for=kept_for)
 
 
 def _newest_first(copies: Iterable[Copy]) -> list[Copy]:
@@ -126,13 +127,21 @@ def _judge(copies: list[Copy], policy: Policy, now: datetime, doubt: Gap | None)
             kept += of_young
         if copy.pinned:
             kept += ("pinned",)
-        if not kept and doubt is not None and moment <= doubt.start:
-            kept = (f"older than {doubt}: look at the clock; {_what_ends(doubt)}",)
+        if not kept and doubt is not None:
+            kept = _kept_in_doubt(moment, doubt)
         yield Decision(copy, bool(kept), kept or goes)
 
 
-def _what_ends(doubt: Gap) -> str:
-    return "if it is right, a week of backups ends that" if doubt.passes else "if it is right, remove it by hand"
+def _kept_in_doubt(moment: datetime, doubt: Gap) -> tuple[str, ...]:
+    """Why no gap lets go of a copy, if so.
+
+    The few behind one that passes stay too: were they removed, there would never be enough of them to believe it.
+    """
+    if moment > doubt.start and not doubt.passes:
+        return ()
+    where = "older than" if moment <= doubt.start else "one of the first behind"
+    ends = "a week of backups ends that" if doubt.passes else "remove it by hand"
+    return (f"{where} {doubt}: look at the clock; if it is right, {ends}",)
 
 
 def stay_first(verified: Sequence[T], is_drilled: Callable[[T], bool]) -> Iterator[T]:
