@@ -950,11 +950,11 @@ DAMAGES = {
     ),
     "true for a size": (
         lambda fields: {**fields, "stored": {**fields["stored"], "bytes": True}},
-        r"is not a whole manifest \(ValueError: a size in bytes expected, found True",
+        r"is not a whole manifest \(ValueError: a number of bytes or rows expected, found True",
     ),
     "a negative size": (
         lambda fields: {**fields, "content": {**fields["content"], "bytes": -1}},
-        r"a size in bytes expected, found -1",
+        r"a number of bytes or rows expected, found -1",
     ),
     "a digest that is none": (
         lambda fields: {**fields, "stored": {**fields["stored"], "digest": {"algorithm": "blake3", "value": "xyz"}}},

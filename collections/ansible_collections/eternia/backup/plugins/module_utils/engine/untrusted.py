@@ -39,7 +39,7 @@ def hexadecimal(value: Any) -> str:
 def size(value: Any) -> int:
     """How many there are, of bytes or rows."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
-        raise ValueError(f"a size in bytes expected, found {quoted(value)}")
+        raise ValueError(f"a number of bytes or rows expected, found {quoted(value)}")
     return value
 
 
