@@ -113,6 +113,7 @@ def _calls(world: World) -> Iterator[Tally]:
         tally = Tally(str(scene), scene.verb, points=points)
         jobs.append((tally, _in_pieces(world, _work, scene, faults[scene], points, world.options)))
     yield from _added(jobs, world.options)
+    # Kept once more, with what comes of it.
     jobs = [
         (tally, _in_pieces(world, _work, scene, again, tally.points, world.options))
         for scene, (tally, _futures) in zip(wanted, jobs)
@@ -141,6 +142,8 @@ def _in_pieces(world: World, work: Any, scene: Scene, faults: Sequence[Any], *mo
 
 def _added(jobs: Sequence[tuple[Tally, list[Future[Tally]]]], options: Options) -> Iterator[Tally]:
     for tally, futures in jobs:
+        nothing = f"{tally.scene}: nothing was tried, since no fault came"
+        tally.violations = [one for one in tally.violations if one != nothing]
         for one in futures:
             found = one.result()
             tally.add(found)
@@ -152,7 +155,7 @@ def _added(jobs: Sequence[tuple[Tally, list[Future[Tally]]]], options: Options) 
                 yield tally
                 return
         if not tally.faults:
-            tally.violations.append(f"{tally.scene}: nothing was tried, since no fault came")
+            tally.violations.append(nothing)
         print(f"{tally}", flush=True)
         yield tally
 

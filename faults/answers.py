@@ -80,9 +80,10 @@ def work(host: Host, told: Sequence[Answered], certificates: Certificates) -> Ta
     started = time.monotonic()
     for answered in told:
         with line.opened(host.endpoint, answered, certificates) as to:
-            host.renew(to.endpoint, hides=answered.lie.name in lies.HIDING)
+            host.renew(to.endpoint)
             stores = host.stores()
             ended = child.run(_over(host, certificates, answered.lie), NOTHING, host.place, host.root)
+            host.is_hidden_from = to.met and answered.lie.name in lies.HIDING
             tally.faults += to.met
             tally.different += to.met
             tally.missed += not to.met
@@ -91,6 +92,7 @@ def work(host: Host, told: Sequence[Answered], certificates: Certificates) -> Ta
         found = host.broken(ended, stores, after)
         if answered.lie.name in lies.UNREACHABLE and ended.code == 0:
             found.append("it said that it succeeded, with nobody at the other end")
+        host.is_hidden_from = False
         host.configure()
         ended = child.run(host.command(FIRST_HOUR + 1), NOTHING, host.place, host.root)
         found += tidied(host, FIRST_HOUR + 1)

@@ -27,11 +27,12 @@ _HOW = {
         "SIGKILL or SIGTERM, once or for ever; and after any of them the power may fail, so that what was not put onto "
         "the disk is lost. Then the command is given again. A point is one call, found by running the command once "
         "without a fault; a fault is what really happened to one run, power cuts included, and the run that recovers "
-        "may meet one more. What never came was drawn, and the call did not come that time; where nothing came at a "
-        "line, another call from there was tried, and where that did not come either, it is said. In the full form "
-        "each fault happens to two runs. A scene has few faults "
-        "where a line of the product that it has in common with another was tried there. Not seen are what SQLite "
-        "itself does, what is asked of the kernel through ctypes (the gate), and what pip does while it installs."
+        "may meet one more. What never came was drawn, and the call did not come that time, or was one that it cannot "
+        "happen to (a full disk, and a file that is emptied). In the full form each fault happens to two runs; where "
+        "nothing came at a line, another call from there is tried, and where nothing comes there either, it is said. A "
+        "scene has few faults where a line of the product that it has in common with another was tried there. Not seen "
+        "are what SQLite itself does, what is asked of the kernel through ctypes (the gate), and what pip does while "
+        "it installs."
     ),
     ANSWERS: (
         f"Between the command and a real store one of {len(lies.LIES)} things goes wrong with an answer, or with all "
@@ -123,8 +124,9 @@ class Findings:
         known = self._tallies[at]
         tallies = [known[name] for name in map(str, _SCENES[at]) if name in known]
         figure = report.Figure(_TITLES[at], self._how(at))
-        for tally in (*tallies, _all(tallies)):
-            figure.add(tally.scene, _words(tally), "0 violations", not tally.violations)
+        untried = [len(tally.untried) for tally in tallies]
+        for tally, lines in zip((*tallies, _all(tallies)), (*untried, sum(untried)), strict=True):
+            figure.add(tally.scene, _words(tally, lines), "0 violations", not tally.violations)
         for verb in dict.fromkeys(tally.verb for tally in tallies) if at == ANSWERS else ():
             kinds = len(set().union(*(tally.kinds for tally in tallies if tally.verb == verb)))
             met = kinds >= _KINDS if self._has_all(at) and self._options.form != "tiny" else None
@@ -150,10 +152,10 @@ def _all(tallies: Sequence[Tally]) -> Tally:
     return total
 
 
-def _words(tally: Tally) -> str:
+def _words(tally: Tally, lines: int) -> str:
     different = f" ({tally.different:,} different)" if tally.different != tally.faults else ""
     more = f" and {tally.seconds_faults:,} more in the run that recovers" if tally.seconds_faults else ""
     missed = f"; {tally.missed:,} never came" if tally.missed else ""
-    untried = f", at {len(tally.untried)} lines none" if tally.untried else ""
+    untried = f", at {lines} lines none" if lines else ""
     found = f"{len(tally.violations)} violations"
     return f"{tally.points:,} points; {tally.faults:,} faults{different}{more}{missed}{untried}; {found}"

@@ -59,7 +59,7 @@ class Tally:
 
     `different` are those of the `faults` that happened to several runs, counted once. `kinds` are the names of the
     lies that were told. `missed` are no faults: they never came, because what goes on side by side comes in another
-    order each time; `lost` are the points where none came, `came` the places where some did.
+    order each time; `lost` are the points where one did not come, `came` the places where some did.
     """
 
     scene: str

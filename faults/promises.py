@@ -259,22 +259,29 @@ def _undone(host: Host, ended: Ended, before: Stores, after: Stores) -> Iterator
     verb, stores = host.scene.verb, [store for store in after if store != "safety"]
     for store in stores:
         have = _verified(after[store])
+        hides = host.is_hidden_from and store == "S3"
         if verb == "backup" and not have - _verified(before[store]):
             yield f"{store} has no new backup"
         # Of what a store does not tell, nobody can know; and where it warns of one that it could not read, more stay.
         is_locked = store == "S3" and host.scene.locked
         wanted = _verified(before[store]) if is_locked else _wanted(before[store])
-        is_right = have == wanted or (have > wanted and "WARNING: " in ended.said)
-        if verb == "prune" and not host.is_hidden_from and not is_right:
-            yield f"{store} has {sorted(have)}, not {sorted(wanted)}"
+        left = _named(after[store])
+        is_right = left == wanted or (left > wanted and "WARNING: " in ended.said)
+        if verb == "prune" and not hides and not is_right:
+            yield f"{store} has {sorted(left)}, not {sorted(wanted)}"
         if verb == "backup" and is_locked and "WARNING: " not in ended.said:
             # What retention has let go of, and a lock still holds in part, need not be locked for longer.
             yield from (f"{name} in S3 is not locked" for name in _wanted(after[store]) if not host.is_locked(name))
         is_marked = f"{max(host.versions)}.drilled.json" in after[store]
-        if verb == "drill" and not (is_marked or host.is_hidden_from or "WARNING: " in ended.said):
+        if verb == "drill" and not (is_marked or hides or "WARNING: " in ended.said):
             yield f"the newest backup in {store} is not marked as drilled"
     if verb == "backup" and (result := _record(after).get("result")) != "succeeded":
         yield f"its record says {result}"
+
+
+def _named(there: dict[str, bytes]) -> set[str]:
+    """The backups of which anything is there."""
+    return {str(found[0]) for found in map(names.parse_with_sidecar, there) if found is not None}
 
 
 def _wanted(there: dict[str, bytes]) -> set[str]:
@@ -303,9 +310,11 @@ def _recovered(host: Host, ended: Ended, after: Stores) -> Iterator[str]:
         if store == "safety":
             continue
         # What an earlier run locked stays.
-        is_more = len(_verified(there)) > _KEPT + 1 and not (store == "S3" and host.scene.locked)
+        # Of one that was cut off the data may stay, and is whole.
+        left = _verified(there) | (_named(there) & host.versions.keys())
+        is_more = len(left) > _KEPT + 1 and not (store == "S3" and host.scene.locked)
         if verb == "backup" and (is_more or len(_verified(there)) <= _KEPT):
-            yield f"after the next run {store} has {len(_verified(there))} backups, not {_KEPT} and the pinned one"
+            yield f"after the next run {store} has {sorted(left)}, not {_KEPT} and the pinned one"
     if verb == "restore" and host.target.real.stat().st_nlink != 1:
         yield "the live file has another name"
     if (

@@ -173,7 +173,7 @@ class Host:
         self.versions: dict[str, Any] = {}
         self.was: Any = None
         self.remains: dict[str, bytes] = {}
-        # Whether the store says that it has less than it has.
+        # Whether S3 said that it has less than it has.
         self.is_hidden_from = False
         self._build()
 
@@ -244,19 +244,18 @@ class Host:
             return ("cannot be opened", str(exc))
         return view(self.target, {"": stored})
 
-    def renew(self, endpoint: str | None = None, *, hides: bool = False) -> None:
-        """The host as it was built; `endpoint` is another way to the same store, which `hides` what it has."""
+    def renew(self, endpoint: str | None = None) -> None:
+        """The host as it was built; `endpoint` is another way to the same store."""
         shutil.rmtree(self.root, ignore_errors=True)
         shutil.copytree(self._template, self.root, symlinks=True)
         if self.bucket is not None:
             self.prefix = next(self._prefixes)
             # A run has to see that what lies there has no lock, and to lock it; others find it locked.
             self.bucket.write(self.prefix, self._objects, locked=self.scene.locked and self.scene.verb != "backup")
-            self.configure(endpoint, hides=hides)
+            self.configure(endpoint)
 
-    def configure(self, endpoint: str | None = None, *, hides: bool = False) -> None:
+    def configure(self, endpoint: str | None = None) -> None:
         """Write the configuration, with another way to the store where one is given."""
-        self.is_hidden_from = hides
         block: dict[str, Any] = {
             "source": self.scene.there.kind,
             "storage_path": str(self.storage),
@@ -290,14 +289,14 @@ class Host:
 
     def left(self) -> list[str]:
         """What a command must not leave for good: whatever lies there that is nobody's."""
-        at, eternia = self.target, self._template / "eternia"
-        ours = {self.storage / "safety", *(self.root / f"var/{name}" for name in ("run.log", "eternia.prom"))}
+        at, safety = self.target, self.storage / "safety"
+        ours = {self.storage, safety, *(self.root / f"var/{name}" for name in ("run.log", "eternia.prom"))}
         ours |= {at.beside(suffix) for suffix in at.suffixes}
-        ours |= {self.root / "eternia" / path.relative_to(eternia) for path in eternia.rglob("*")}
-        # The files among the backups are looked at by name.
-        there = {path for path in self.storage.iterdir() if path.is_dir()}
-        there |= {*(self.root / "var").iterdir(), *(self.root / "eternia").rglob("*")}
-        return sorted(str(path.relative_to(self.root)) for path in there - ours)
+        ours |= {self.root / path.relative_to(self._template) for path in self._template.rglob("*")}
+        # The files among the backups are looked at by name, and what was kept as it lay when it is asked for.
+        there = {path for path in self.root.rglob("*") if path.is_dir() or self.storage not in path.parents}
+        kept = {path for path in there if path.parent == safety and path.suffix == ".raw"}
+        return sorted(str(path.relative_to(self.root)) for path in there - ours - kept)
 
     def broken(self, ended: Ended, before: Stores, after: Stores, **how: Any) -> list[str]:
         """The promises that are broken after a command, as promises.broken()."""

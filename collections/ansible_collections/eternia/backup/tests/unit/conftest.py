@@ -40,6 +40,9 @@ from cryptography.x509.oid import NameOID
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # So a shell begins what it starts in the background; what the tests start would never hear of Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    # So nohup begins what it starts, and what the tests start would not hear of a session that is lost.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # One for all sessions: each reads the model of S3 again, which takes longer than most of what it is then asked.
 _LOADER = botocore.loaders.create_loader()
