@@ -118,7 +118,9 @@ def main() -> None:
             after = hold.due(before, wanted, now)
         else:
             after = before if before and params["who"] not in (None, before.who) else None
-        if after != before and not module.check_mode:
+        # What is no hold and lies in its place is removed with one.
+        changed = after != before or (after is None and hold.void(place, now) is not None)
+        if changed and not module.check_mode:
             hold.put(place, after)
         warning = hold.under_way(place) if params["state"] == "present" else None
     except EngineError as exc:
@@ -126,7 +128,7 @@ def main() -> None:
     if warning is not None:
         module.warn(warning)
     module.exit_json(
-        changed=after != before,
+        changed=changed,
         until=None if after is None else names.iso(after.until),
         diff={"before": described(before), "after": described(after)},
     )

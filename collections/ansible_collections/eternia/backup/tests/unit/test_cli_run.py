@@ -334,6 +334,16 @@ def test_a_hold_ends_by_itself(host):
     assert host.succeed("release") == "NOT HELD: there was nothing to release.\n"
 
 
+def test_what_lies_in_the_place_of_a_hold_is_removed_by_its_release(host):
+    host.back_up()
+    wrong = datetime.now(timezone.utc) + timedelta(days=730)
+    hold.put(host.backups, hold.Hold("runbook", "a restore", wrong))
+    path = host.backups / hold.NAME
+    assert host.succeed("release") == f"NOT HELD: {path} was no hold, and is removed.\n"
+    assert not path.exists()
+    assert host.succeed("release") == "NOT HELD: there was nothing to release.\n"
+
+
 def test_a_hold_of_a_clock_that_was_wrong_ends_with_it(host, log_file):
     host.back_up()
     wrong = datetime.now(timezone.utc) + timedelta(days=730)

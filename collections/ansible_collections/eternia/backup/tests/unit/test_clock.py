@@ -143,13 +143,13 @@ def test_days_ahead_nothing_is_removed_until_a_week_of_backups_says_that_it_is_s
     warning = (
         f"There is a gap of {days} days without a backup, from 2026-11-27T12:00:00Z to {until}T12:00:00Z. The backup "
         "is taken; look at the clock. Pruning removes nothing for now: if the clock is right, that ends by itself "
-        "after a week of backups."
+        "after 2 days of backups."
     )
     assert planned.warnings == taken.warnings == [warning]
     pruned = prune.run(config, now=ahead)
     assert plan.removed == pruned.removed == []
     assert reasons(plan) == reasons(pruned)
-    told = f"older than a gap of {days} days: look at the clock; if it is right, a week of backups ends that"
+    told = f"older than a gap of {days} days: look at the clock; if it is right, that ends after 2 days of backups"
     assert [why for name, why in reasons(pruned).items() if name != str(taken.name)] == [(told,)] * 6
     # Set right, the rest ages as ever, and what is dated in the future stays.
     right = NOON + timedelta(days=6)
@@ -208,7 +208,7 @@ def test_safety_backups_age_by_the_clock_of_the_others(config, right):
 def test_gaps():
     days = [NOON - timedelta(days=day) for day in (0, 1, 800, 801, 2000, 2001)]
     assert newest_gap(days) == Gap(days[2], days[1])
-    assert newest_gap(days).days == 799
+    assert newest_gap(days).length.days == 799
     assert newest_gap(days[2:]) == Gap(days[4], days[3])
     assert newest_gap(days[4:]) is newest_gap(days[:1]) is newest_gap([]) is None
     assert newest_gap([NOON, NOON - MOST_GAP]) is None
@@ -223,5 +223,5 @@ def test_of_very_many_moments_only_those_behind_a_long_time_are_gone_through_aga
     assert newest_gap(hours, kept_for=timedelta(days=7)) is None
     assert looked == []
     later = NOON + timedelta(days=8)
-    assert newest_gap([later, *hours], kept_for=timedelta(days=7)) == Gap(NOON, later, passes=True)
+    assert newest_gap([later, *hours], kept_for=timedelta(days=7)) == Gap(NOON, later, timedelta(days=7))
     assert looked == [20]

@@ -402,8 +402,8 @@ CASES: dict[str, tuple[Policy, str]] = {
         """
         + eternia_backup_20261121_220000.db | newest verified; younger than 2 days
         + eternia_backup_20261121_210000.db | younger than 2 days
-        + eternia_backup_20261120_200000.db | older than a gap of 1 day: YOUNG
-        + eternia_backup_20261120_190000.db | older than a gap of 1 day: YOUNG
+        + eternia_backup_20261120_200000.db | older than a gap of 1 day: SHORT
+        + eternia_backup_20261120_190000.db | older than a gap of 1 day: SHORT
         """,
     ),
     "less than a day is no gap": (
@@ -432,7 +432,8 @@ CASES: dict[str, tuple[Policy, str]] = {
 
 
 GAP = "look at the clock; if it is right, remove it by hand"
-YOUNG = "look at the clock; if it is right, a week of backups ends that"
+YOUNG = "look at the clock; if it is right, that ends after 7 days of backups"
+SHORT = YOUNG.replace("7", "2")
 
 
 def read(line: str) -> Decision:
@@ -443,7 +444,10 @@ def read(line: str) -> Decision:
     assert name is not None, text
     size = None if "lost" in special else 4096
     copy = Copy(name, size, "legacy" not in special, "pinned" in special, "drilled" in special)
-    written = (reason.strip().replace("GAP", GAP).replace("YOUNG", YOUNG) for reason in reasons.split(";"))
+    written = (
+        reason.strip().replace("GAP", GAP).replace("YOUNG", YOUNG).replace("SHORT", SHORT)
+        for reason in reasons.split(";")
+    )
     return Decision(copy, sign == "+", tuple(written))
 
 
@@ -717,13 +721,30 @@ def test_after_an_outage_it_prunes_again_once_there_are_enough_new_ones(
         (Policy(7, minimum_kept=3), 48, 5),
         (Policy(30, keep_monthly=3), 72, 11),
         (Policy(2), 1, 3),
+        # Longer than half of what makes a gap believed, and shorter than that.
+        (Policy(5, minimum_kept=1), 104, 2.67),
+        (Policy(30), 120, 9),
+        (Policy(30), 167, 7),
     ],
 )
 def test_a_host_that_is_often_off_does_not_keep_everything(policy: Policy, on: int, off: float) -> None:
-    times = [NOW + number * (off * DAY + on * HOUR) for number in range(60)]
-    there = live((start + hour * HOUR for start in times for hour in range(on)), policy)
+    times = [NOW + number * (off * DAY + on * HOUR) for number in range(30)]
+    there = live((start + hour * HOUR for start in times for hour in range(0, on, 3)), policy)
     assert len(there) <= 4 * on + policy.retention_days / (off + on / 24) * on + 6
-    assert min(copy.name.created_at for copy in there) > times[40]
+    assert min(copy.name.created_at for copy in there) > times[10]
+
+
+@pytest.mark.parametrize(
+    ("policy", "on", "off", "ahead"),
+    [(Policy(30), 72, 11, 400), (Policy(30), 24, 8, 60), (Policy(365), 24, 8, 400), (Policy(30), 24, 8, 20)],
+)
+def test_of_a_host_that_is_often_off_the_clock_may_be_ahead_too(
+    policy: Policy, on: int, off: float, ahead: float
+) -> None:
+    times = [NOW + number * (off * DAY + on * HOUR) for number in range(12)]
+    there = live((start + hour * HOUR for start in times for hour in range(0, on, 3)), policy)
+    jumped = max(copy.name.created_at for copy in there) + ahead * DAY
+    assert live([jumped], policy, there) == [*there, backup(jumped)]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from .errors import DamagedError, EngineError, StoreError
 from .manifest import Digest, Manifest, Transfer
 from .names import BackupName
 from .record import Record
+from .units import counted
 
 if TYPE_CHECKING:
     from . import prune
@@ -151,10 +152,11 @@ class Attempt:
             )
         gap = retention.gap(self._copies, self._policy, name.created_at)
         if gap is not None:
-            if gap.passes:
-                then = "for now: if the clock is right, that ends by itself after a week of backups."
-            else:
+            if gap.enough is None:
                 then = "that is older than the gap: if the clock is right, remove by hand what nobody needs."
+            else:
+                days = counted(gap.enough.days, "day")
+                then = f"for now: if the clock is right, that ends by itself after {days} of backups."
             self.outcome.warn(
                 f"There is {gap} without a backup, from {names.iso(gap.start)} to {names.iso(gap.end)}. The backup is "
                 f"taken; look at the clock. Pruning removes nothing {then}"

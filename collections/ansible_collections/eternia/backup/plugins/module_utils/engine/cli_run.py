@@ -80,9 +80,14 @@ def hold_(config: Config, args: argparse.Namespace) -> ExitCode:
 
 def release(config: Config, args: argparse.Namespace) -> ExitCode:
     """End a hold of one's own."""
-    found = hold.read(config.storage_path, Clock().now())
+    now = Clock().now()
+    found = hold.read(config.storage_path, now)
     if found is None:
-        say("NOT HELD: there was nothing to release.")
+        if hold.void(config.storage_path, now) is None:
+            say("NOT HELD: there was nothing to release.")
+        else:
+            hold.put(config.storage_path, None)
+            say(f"NOT HELD: {config.storage_path / hold.NAME} was no hold, and is removed.")
         return ExitCode.DONE
     if found.who != _who():
         raise HeldError(

@@ -13,6 +13,7 @@ from itertools import groupby, islice
 
 from . import names
 from .errors import ClockError
+from .units import counted
 from .version import RELEASED
 
 # The last backup of one year and the first of the year after the next may be that far apart, and nothing be wrong.
@@ -47,33 +48,39 @@ class Clock:
 class Gap:
     """A time in which nothing was backed up, or the clock jumped. Both ends are in UTC.
 
-    One that `passes` is in doubt until there are some backups behind it, over some days; another is never believed.
+    One is in doubt until there are some backups behind it, over the time that is `enough`; another is never believed.
     """
 
     start: datetime
     end: datetime
-    passes: bool = False
+    enough: timedelta | None = None
 
     @property
-    def days(self) -> int:
-        return (self.end - self.start).days
+    def length(self) -> timedelta:
+        return self.end - self.start
 
     def __str__(self) -> str:
-        return f"a gap of {self.days} day" + "s" * (self.days != 1)
+        return f"a gap of {counted(self.length.days, 'day')}"
 
 
 def newest_gap(moments: Iterable[datetime], *, kept_for: timedelta | None = None) -> Gap | None:
     """The newest gap between moments at which the clock was read, which come newest first.
 
     It is longer than MOST_GAP; or it is in doubt, where `kept_for` is the age that lets go of a backup: see `_doubted`.
-    A host that had three of these in a row is one that is often off, and would keep everything for ever.
+    A host that had three of these in a row, and none that is longer than it is used to, is one that is often off, and
+    would keep everything for ever.
     """
     distinct = [moment for moment, _same in groupby(moments)]
     doubted = list(islice(_doubted(distinct, kept_for), _HABIT)) if kept_for is not None else []
-    if 0 < len(doubted) < _HABIT:
+    if doubted and not _is_habit(doubted):
         return doubted[0]
     pairs = zip(distinct, distinct[1:])
     return next((Gap(moment, later) for later, moment in pairs if later - moment > MOST_GAP), None)
+
+
+def _is_habit(newest: list[Gap]) -> bool:
+    length, *earlier = (gap.length for gap in newest)
+    return len(newest) == _HABIT and length <= _UNUSUAL * max(earlier)
 
 
 def _doubted(moments: list[datetime], kept_for: timedelta) -> Iterator[Gap]:
@@ -81,7 +88,7 @@ def _doubted(moments: list[datetime], kept_for: timedelta) -> Iterator[Gap]:
 
     Each takes half of the time that is kept, or a week, and no less than a day; it is more than twice as long as what
     was usual before it; and fewer than three moments after the first are newer, or they are not spread over a week
-    (over `kept_for`, where that is less), other gaps not counted.
+    (over `kept_for`, where that is less) without another.
     """
     least = max(_DAY, min(_WEEK, kept_for / 2))
     enough = min(_WEEK, kept_for)
@@ -92,7 +99,8 @@ def _doubted(moments: list[datetime], kept_for: timedelta) -> Iterator[Gap]:
             return
         # Few are as long as that, and there may be a million to look at.
         if length >= least and length > _UNUSUAL * _usual(moments[place + 1 : place + 1 + _LOOKED_AT], kept_for):
-            yield Gap(moment, later, passes=True)
+            yield Gap(moment, later, enough)
+            certain = timedelta(0)
         else:
             certain += length
 

@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar
 from .clock import MOST_GAP, Gap, newest_gap
 from .names import DATABASE, STATE
 from .stores.base import Copy
+from .units import counted
 
 T = TypeVar("T")
 
@@ -54,7 +55,7 @@ def apply_policy(
     which counts for nothing else; `minimum_kept` verified copies, which are the newest one, then the newest of those
     that were drilled, then the newest of the others; everything while fewer verified ones than that exist; and what is
     older than a `gap` in the verified copies of any of the `witnesses`, by default the copies themselves, or everything
-    while the gap is one that passes.
+    while the gap is one that may be believed yet.
 
     By age a copy stays until it is older than `retention_days` times 24 hours; at exactly that age it still stays.
 
@@ -135,12 +136,13 @@ def _judge(copies: list[Copy], policy: Policy, now: datetime, doubt: Gap | None)
 def _kept_in_doubt(moment: datetime, doubt: Gap) -> tuple[str, ...]:
     """Why no gap lets go of a copy, if so.
 
-    The few behind one that passes stay too: were they removed, there would never be enough of them to believe it.
+    The few behind one in doubt stay too: were they removed, there would never be enough of them to believe it.
     """
-    if moment > doubt.start and not doubt.passes:
+    if moment > doubt.start and doubt.enough is None:
         return ()
     where = "older than" if moment <= doubt.start else "one of the first behind"
-    ends = "a week of backups ends that" if doubt.passes else "remove it by hand"
+    days = None if doubt.enough is None else counted(doubt.enough.days, "day")
+    ends = "remove it by hand" if days is None else f"that ends after {days} of backups"
     return (f"{where} {doubt}: look at the clock; if it is right, {ends}",)
 
 
