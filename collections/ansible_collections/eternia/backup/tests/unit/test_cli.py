@@ -17,6 +17,7 @@ import subprocess
 import sys
 from contextlib import closing
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -526,6 +527,11 @@ def test_an_interrupt_is_told(host, monkeypatch):
     assert f"Interrupted. `eternia-backup --config {host.file} status` says whether a restore was cut off" in err
 
 
+def tell(told, number, _call):
+    told.append(number)
+    os.kill(os.getpid(), number)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_told_to_end_at_any_call_a_restore_says_truly_how_it_stands(host, monkeypatch, number):
     """It is taken back, or from the swap on too late to be."""
@@ -534,13 +540,8 @@ def test_told_to_end_at_any_call_a_restore_says_truly_how_it_stands(host, monkey
     found = []
     for step in itertools.count(1):
         told = []
-
-        def tell(_call, told=told):
-            told.append(number)
-            os.kill(os.getpid(), number)
-
         with monkeypatch.context() as patched:
-            at_call(step, tell, patched.setattr)
+            at_call(step, partial(tell, told, number), patched.setattr)
             code, out, err = host.type("restore", "latest", "--yes")
         assert not staging.exists(), step
         if code == 0:

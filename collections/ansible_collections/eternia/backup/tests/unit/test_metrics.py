@@ -376,7 +376,7 @@ def test_what_another_writes_at_this_moment_stays_and_what_is_not_ours(tmp_path)
 
 
 def test_what_cannot_be_swept_keeps_no_page_away(tmp_path):
-    left = [tmp_path / f".x.prom.{ended()}" for _ in range(2)]
+    left = [tmp_path / f".x.prom.{ended()}" for _each in range(2)]
     for directory in left:
         directory.mkdir()
     (tmp_path / f".x.prom.{ended()}").write_text("half")
