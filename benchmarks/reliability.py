@@ -77,7 +77,8 @@ _PROMISES = (
     ),
     (
         "Retention never deletes the newest verified backup, anything while fewer than `minimum_kept` verified ones "
-        "exist, a pinned, foreign or future one; and nothing at all when the run before it failed",
+        "exist, a pinned, foreign or future one; and nothing at all when the run before it failed, or behind a gap in "
+        "which the clock may have jumped ahead",
         "`make fuzz` (retention), `make faults` (prune)",
     ),
     (

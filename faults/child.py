@@ -120,7 +120,6 @@ def _be(
                 traceback.print_exc()
                 sys.stderr.flush()
                 leave(_BROKEN)
-                raise
 
         if isinstance(what, Fault):
             meet: Any = Misfortune(what, mark).meet
