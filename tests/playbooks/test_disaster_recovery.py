@@ -77,6 +77,22 @@ def test_data_that_was_deleted_under_the_application_comes_back(site: Site) -> N
     assert not (site.backups / "hold.json").exists()
 
 
+def test_a_copy_at_a_path_too_long_for_a_holds_line_comes_back(site: Site, tmp_path: Path) -> None:
+    name = site.back_up()
+    copy = tmp_path / ("moved " * 25).strip() / ("by hand " * 15).strip() / "copy.db"
+    copy.parent.mkdir(parents=True)
+    shutil.copy(site.backups / name, copy)
+    assert len(str(copy)) > 255
+    site.lose()
+    wanted = ("-e", json.dumps({"backup": str(copy)}))
+    assert "allow it: -e backup_allow_unverified=true." in site.fail(*wanted)
+    output = site.succeed(*wanted, "-e", "backup_allow_unverified=true")
+    assert "RESTORED: eternia-dev is back, healthy" in output
+    assert site.saves() > in_backup(site, name)
+    assert site.evidence()["backup"] == str(copy)
+    assert not (site.backups / "hold.json").exists()
+
+
 def test_check_mode_prints_the_plan_and_touches_nothing(site: Site) -> None:
     name = site.back_up()
     pid = site.services.pid("eternia")
