@@ -262,12 +262,11 @@ def _undone(host: Host, ended: Ended, before: Stores, after: Stores) -> Iterator
         hides = host.is_hidden_from and store == "S3"
         if verb == "backup" and not have - _verified(before[store]):
             yield f"{store} has no new backup"
-        # Of what a store does not tell, nobody can know; and where it warns of one that it could not read, more stay.
+        # Of what a store does not tell, nobody can know.
         is_locked = store == "S3" and host.scene.locked
         wanted = _verified(before[store]) if is_locked else _wanted(before[store])
-        left = _named(after[store])
-        is_right = left == wanted or (left > wanted and "WARNING: " in ended.said)
-        if verb == "prune" and not hides and not is_right:
+        had, left = _named(before[store]), _named(after[store])
+        if verb == "prune" and not hides and left != wanted and not _is_told(ended, had, wanted, left):
             yield f"{store} has {sorted(left)}, not {sorted(wanted)}"
         if verb == "backup" and is_locked and "WARNING: " not in ended.said:
             # What retention has let go of, and a lock still holds in part, need not be locked for longer.
@@ -277,6 +276,14 @@ def _undone(host: Host, ended: Ended, before: Stores, after: Stores) -> Iterator
             yield f"the newest backup in {store} is not marked as drilled"
     if verb == "backup" and (result := _record(after).get("result")) != "succeeded":
         yield f"its record says {result}"
+
+
+def _is_told(ended: Ended, had: set[str], wanted: set[str], left: set[str]) -> bool:
+    """Whether prune says why more stay than are wanted: of one that it could not read it warns, and where it could not
+    read how the last run ended it removes nothing, and gives that as the reason.
+    """
+    nothing = ended.met and left == had and "nothing is removed: " in ended.said
+    return nothing or (left > wanted and "WARNING: " in ended.said)
 
 
 def _named(there: dict[str, bytes]) -> set[str]:
