@@ -172,3 +172,19 @@ def test_where_no_fault_came_another_call_from_there_is_tried() -> None:
 )
 def test_what_says_where_and_what_to_do_is_told_from_what_does_not(said: str, is_told: bool) -> None:
     assert (not list(promises.told(Ended(1, said, met=True)))) is is_told
+
+
+@pytest.mark.parametrize(
+    ("met", "left", "said", "is_told"),
+    [
+        (True, {"a", "b", "c"}, "DONE: kept 3 copies: nothing is removed: the record cannot be read", True),
+        # Part of it is gone all the same, or nothing went wrong.
+        (True, {"b", "c"}, "DONE: kept 2 copies: nothing is removed: the record cannot be read", False),
+        (False, {"a", "b", "c"}, "DONE: kept 3 copies: nothing is removed: the record cannot be read", False),
+        (True, {"b", "c"}, "WARNING: b cannot be read, and stays.", True),
+        (True, {"d"}, "WARNING: b cannot be read, and stays.", False),
+        (True, {"b", "c"}, "DONE: removed 1 copy", False),
+    ],
+)
+def test_a_prune_that_leaves_more_than_is_wanted_says_why(met: bool, left: set[str], said: str, is_told: bool) -> None:
+    assert promises._is_told(Ended(0, said, met=met), {"a", "b", "c"}, {"c"}, left) is is_told
