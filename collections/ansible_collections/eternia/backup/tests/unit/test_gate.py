@@ -17,7 +17,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from io import FileIO
 
 import pytest
-from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, gate, restore, swap
+from ansible_collections.eternia.backup.plugins.module_utils.engine import backup, gate, placing, restore, swap
 from ansible_collections.eternia.backup.plugins.module_utils.engine.errors import LockedError, TargetError
 from ansible_collections.eternia.backup.tests.unit.builders import (
     add_rows,
@@ -158,6 +158,30 @@ def test_what_is_not_there_cannot_be_shut_and_that_is_said(tmp_path):
 def config(tmp_path):
     database(tmp_path / "data" / "eternia.db")
     return configuration(tmp_path)
+
+
+def test_a_lock_that_is_let_go_of_with_an_error_makes_no_failure_of_a_restore(config, monkeypatch):
+    backup.run(config, clock=clock())
+    with closing(connect(config.database_path)) as application:
+        add_rows(application, 5)
+    check, close, failed = placing._check_in_place, os.close, []
+
+    def close_badly(descriptor):
+        close(descriptor)
+        failed.append(descriptor)
+        raise OSError(errno.EIO, "Input/output error")
+
+    def check_and_break(*arguments):
+        check(*arguments)
+        monkeypatch.setattr(os, "close", close_badly)
+
+    monkeypatch.setattr(placing, "_check_in_place", check_and_break)
+    restored = restore.run(config, restore.Request(), clock=clock(1))
+    monkeypatch.setattr(os, "close", close)
+    assert len(failed) >= 4
+    assert restored.changed
+    assert query(config.database_path, "SELECT count(*) FROM memories") == [(50,)]
+    assert opened(config.database_path).stdout == "b'SQLite'\n"
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])

@@ -88,6 +88,15 @@ def stream(path: Path) -> BufferedReader:
     return os.fdopen(open_plain(path), "rb")
 
 
+def let_go(descriptor: int) -> None:
+    """Close what only held something, a lock for example: on Linux it is let go of however that ends.
+
+    What was done meanwhile is done, and must not be called a failure.
+    """
+    with suppress(OSError):
+        os.close(descriptor)
+
+
 @contextmanager
 def opened(descriptor: int) -> Iterator[int]:
     """An open file, which is closed afterwards."""

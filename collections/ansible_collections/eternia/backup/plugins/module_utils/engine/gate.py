@@ -19,6 +19,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 
+from .files import let_go
+
 # From <linux/fanotify.h> and <fcntl.h>; the same on every architecture.
 _CLASS_CONTENT, _CLOEXEC, _NONBLOCK, _UNLIMITED_QUEUE = 0x4, 0x1, 0x2, 0x10
 _MARK_ADD, _MARK_FLUSH = 0x1, 0x80
@@ -40,11 +42,11 @@ def shut(*paths: Path) -> Iterator[bool]:
     with ExitStack() as stack:
         try:
             queue = _open()
-            stack.callback(os.close, queue)
+            stack.callback(let_go, queue)
             for path in paths:
                 _mark(queue, _MARK_ADD, _OPEN_PERM, bytes(path))
             wake, woken = os.pipe()
-            stack.callback(os.close, wake)
+            stack.callback(let_go, wake)
             # Unlike a descriptor it can be closed twice.
             waker = stack.enter_context(FileIO(woken, "w"))
             answering = threading.Thread(target=_answer, args=(queue, wake), daemon=True)
@@ -123,7 +125,6 @@ def _answer_some(stream: FileIO) -> bool:
                 # He is gone.
                 pass
             finally:
-                # On Linux it is closed whatever the answer; and nobody else lets in who waits.
-                with suppress(OSError):
-                    os.close(descriptor)
+                # Nobody else lets in who waits.
+                let_go(descriptor)
     return True

@@ -133,7 +133,7 @@ def kept_out_of(kind: Kind, path: Path) -> Iterator[bool]:
             ) from exc
         yield is_locked
     finally:
-        os.close(descriptor)
+        files.let_go(descriptor)
 
 
 def _by_lock(target: Target) -> list[Holder]:
@@ -151,7 +151,7 @@ def _by_lock(target: Target) -> list[Holder]:
     except OSError:
         return []
     finally:
-        os.close(descriptor)
+        files.let_go(descriptor)
     kind, _whence, _start, _length, pid = _FLOCK.unpack(answer)
     if kind == fcntl.F_UNLCK:
         return []

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import LockedError, StoreError
-from .files import make, reason, require_followable
+from .files import let_go, make, reason, require_followable
 
 _NAME = ".lock"
 # A drill may take hours, and backups go on meanwhile.
@@ -100,9 +100,7 @@ def _locked(path: Path, flags: int | None, *, taken: str, place: str) -> Iterato
             ) from exc
         yield descriptor
     finally:
-        # It lets go of the lock however it ends, and what was done under the lock is done.
-        with suppress(OSError):
-            os.close(descriptor)
+        let_go(descriptor)
 
 
 def _holder(descriptor: int) -> str:
