@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.eternia.backup.tests.unit.builders import flip
 from development import Checkout
 from test_playbooks import TELLS, Operator, plain, require_no_secret, tree
 
@@ -46,7 +47,7 @@ def test_a_host_that_fails_keeps_no_other_from_its_drill(operator: Driller) -> N
     homes = {host: operator.add(host, f"drills/{host}") for host in ("first", "second", "third")}
     operator.succeed("backup")
     (newest,) = homes["first"].glob("*.db")
-    newest.write_bytes(newest.read_bytes()[:-1] + b"!")
+    flip(newest, -1)
     # One at a time, so that a play that stops at a host that fails would never see the others.
     result = operator.run("restore_drill", "-e", "backup_serial=1")
     assert result.returncode == 2, result.stdout + result.stderr

@@ -83,6 +83,13 @@ def query(path: Path, sql: str) -> list[Any]:
         return connection.execute(sql).fetchall()
 
 
+def flip(path: Path, offset: int | None = None) -> None:
+    """Damage a file by one bit, in its middle or at an offset (negative: from the end), whatever stands there."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 if offset is None else offset] ^= 1
+    path.write_bytes(data)
+
+
 def tree(path: Path) -> dict[str, tuple[Any, ...]]:
     """Everything below `path`: kind and mode, owner, and of files time and bytes."""
     found: dict[str, tuple[Any, ...]] = {}

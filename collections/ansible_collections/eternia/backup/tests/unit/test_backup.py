@@ -51,6 +51,7 @@ from ansible_collections.eternia.backup.tests.unit.builders import (
     connect,
     database,
     die,
+    flip,
     in_child,
     leave_in_log,
     open_directory,
@@ -94,14 +95,6 @@ def manifest_of(config, name=FIRST):
 
 def stored(config):
     return sorted(entry.name for entry in config.storage_path.iterdir())
-
-
-def flip(path, offset):
-    with path.open("r+b") as stream:
-        stream.seek(offset, os.SEEK_END if offset < 0 else os.SEEK_SET)
-        byte = stream.read(1)[0]
-        stream.seek(-1, os.SEEK_CUR)
-        stream.write(bytes([byte ^ 1]))
 
 
 def check(config, level="full", moment=NOON):

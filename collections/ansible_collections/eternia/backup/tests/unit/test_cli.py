@@ -42,6 +42,7 @@ from ansible_collections.eternia.backup.tests.unit.builders import (
     at_call,
     connect,
     die,
+    flip,
     in_child,
     process,
     query,
@@ -56,12 +57,6 @@ connection.execute("SELECT * FROM memories").fetchone()
 print("ready", flush=True)
 sys.stdin.read()
 """
-
-
-def flip(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
 
 
 def in_bucket(host, path):
@@ -637,9 +632,9 @@ def test_verify_names_what_is_damaged(both, object_store):
     assert both.succeed("verify", newer.name).endswith("2 copies whole, 0 damaged, 0 not known\n")
     both.fail(12, "verify", older.name)
 
-    content = newer.read_bytes()
+    flip(newer)
     key = f"{both.config.cloud.prefix}/{newer.name}"
-    object_store.client().put_object(Bucket=both.config.cloud.bucket, Key=key, Body=content[:-1] + b"x")
+    object_store.client().put_object(Bucket=both.config.cloud.bucket, Key=key, Body=newer.read_bytes())
     for depth in ([], ["--full"]):
         code, out, _err = both.type("verify", in_bucket(both, newer), *depth)
         assert (code, f"DAMAGED   {in_bucket(both, newer)} is damaged: " in out) == (12, True)

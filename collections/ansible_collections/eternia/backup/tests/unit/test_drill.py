@@ -45,6 +45,7 @@ from ansible_collections.eternia.backup.tests.unit.builders import (
     connect,
     database,
     die,
+    flip,
     in_child,
     open_directory,
     process,
@@ -123,12 +124,6 @@ def in_s3(config, object_store, suffix=".drilled.json"):
     return {
         Path(key).name.removesuffix(suffix): client.get_object(**where, Key=key)["Body"].read().decode() for key in keys
     }
-
-
-def flip(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
 
 
 def test_the_newest_of_every_store_and_an_older_one_come_back(both, object_store):

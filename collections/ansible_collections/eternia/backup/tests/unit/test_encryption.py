@@ -51,6 +51,7 @@ from ansible_collections.eternia.backup.tests.unit.builders import (
     connect,
     database,
     die,
+    flip,
     in_child,
     process,
     query,
@@ -303,9 +304,7 @@ def test_a_host_proves_what_it_cannot_read(tmp_path, key):
     found = host(tmp_path, key)
     path = taken(found)
     assert status.read(found, now=NOON, verify="full").backups[0].status == "verified"
-    with path.open("r+b") as file:
-        file.seek(-10, os.SEEK_END)
-        file.write(b"x")
+    flip(path, -10)
     (backup_,) = status.read(found, now=NOON, verify="full").backups
     assert backup_.copies[0].damaged
 

@@ -61,6 +61,7 @@ from ansible_collections.eternia.backup.tests.unit.builders import (
     connect,
     database,
     die,
+    flip,
     in_child,
     open_directory,
     process,
@@ -135,12 +136,6 @@ def quiet(config):
     """All that a restore might touch, but for the lock, which says who held it."""
     everything = {**tree(config.database_path.parents[1]), **tree(config.storage_path)}
     return {path: facts for path, facts in everything.items() if not path.endswith(".lock")}
-
-
-def flip(path, offset=5000):
-    data = bytearray(path.read_bytes())
-    data[offset] ^= 1
-    path.write_bytes(data)
 
 
 def flip_in_s3(config, object_store, name):
@@ -939,12 +934,16 @@ def test_what_is_there_already_is_not_written_again(config):
     assert run(config, hours=25).changed
 
 
+# Where SQLite finds nothing wrong, and where it stumbles: the kind of a page.
+@pytest.mark.parametrize("offset", [5000, 3 * 4096])
 @pytest.mark.parametrize(
     ("there", "wanted", "name"), [(SECOND, "latest", SECOND), (SECOND, SECOND, SECOND), (FIRST, "latest", FIRST)]
 )
-def test_the_plan_says_as_the_run_that_it_is_there_already_although_a_backup_is_damaged(config, there, wanted, name):
+def test_the_plan_says_as_the_run_that_it_is_there_already_although_a_backup_is_damaged(
+    config, there, wanted, name, offset
+):
     run(config, there)
-    flip(config.storage_path / SECOND)
+    flip(config.storage_path / SECOND, offset)
     planned, outcome = plan(config, wanted), run(config, wanted, hours=25)
     assert (planned.unchanged, planned.name) == (outcome.unchanged, outcome.name) == (True, name)
     assert planned.warnings == outcome.warnings

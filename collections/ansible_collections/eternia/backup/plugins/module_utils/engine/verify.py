@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 
 from . import digest, files, sqlite
 from .errors import DamagedError, quoted
-from .manifest import Content, Manifest, Stored
+from .manifest import Content, Digest, Manifest, Stored
 from .names import DATABASE, Kind
 from .parts import SMALLEST
 from .steps import timed
@@ -129,6 +129,15 @@ def shape(path: Path, kind: Kind) -> dict[str, Any]:
     return facts(path, kind)
 
 
+def same_bytes(where: str, size: int, found: Digest, expected: Content | Stored) -> None:
+    """Compare what lies at a place, or came from there, with what a manifest says of it. Raises DamagedError."""
+    if (size, found) != (expected.bytes, expected.digest):
+        raise DamagedError(
+            f"{where} is damaged: {size} bytes with {found}, its manifest says {expected.bytes} bytes with "
+            f"{expected.digest.value}. Choose another backup."
+        )
+
+
 def same_facts(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     """Compare the facts of a copy with its source's. Raises DamagedError naming the first that differs."""
     for key, value in found.items():
@@ -210,11 +219,7 @@ def read_back(store: Store, copy: Copy) -> None:
         raise DamagedError(
             f"{where} cannot be read: {files.reason(exc)}. Choose another backup, and look at the disk."
         ) from exc
-    if (found, size) != (expected.digest, expected.bytes):
-        raise DamagedError(
-            f"{where} is damaged: {size} bytes with {found.algorithm} {found.value}, its manifest says "
-            f"{expected.bytes} bytes with {expected.digest.value}. Choose another backup."
-        )
+    same_bytes(where, size, found, expected)
 
 
 def check_open(connection: sqlite3.Connection, path: Path, level: str) -> None:
