@@ -50,7 +50,7 @@ def test_a_state_comes_back_and_is_proven_by_its_keys(state_site: StateSite) -> 
     state_site.tell("stop")
     raw = evidence["safety_backup"]
     message = state_site.fail(
-        *("-e", f"backup={raw}", "-e", "backup_allow_unverified=true", "-e", "eternia_health_seconds=10")
+        *("-e", f"backup={raw}", "-e", "backup_allow_unverified=true", "-e", "eternia_health_seconds=6")
     )
     assert "FAILED: scribe was not restored" in message
     assert "What was there before was put back. The application was started again and is healthy." in message
