@@ -17,6 +17,7 @@ from typing import Any
 
 import boto3
 import pytest
+from ansible_collections.eternia.backup.tests.unit.builders import of_this_worker
 from botocore.config import Config
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -73,7 +74,7 @@ class Checkout:
 
 
 def new_checkout(home: Path) -> Checkout:
-    candidates = random.sample(range(12000, 18000, 20), k=10)
+    candidates = random.sample(of_this_worker(range(12000, 18000, 20)), k=10)
     first = next(port for port in candidates if not any(map(is_open, range(port, port + 20))))
     return Checkout(home, first, first + 19)
 

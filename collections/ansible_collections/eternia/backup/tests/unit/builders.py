@@ -83,10 +83,10 @@ def query(path: Path, sql: str) -> list[Any]:
         return connection.execute(sql).fetchall()
 
 
-def flip(path: Path, offset: int | None = None) -> None:
-    """Damage a file by one bit, in its middle or at an offset (negative: from the end), whatever stands there."""
+def flip(path: Path, offset: int = 5000) -> None:
+    """Damage a file by one bit, whatever stands there; a negative offset counts from the end."""
     data = bytearray(path.read_bytes())
-    data[len(data) // 2 if offset is None else offset] ^= 1
+    data[offset] ^= 1
     path.write_bytes(data)
 
 
@@ -98,6 +98,11 @@ def tree(path: Path) -> dict[str, tuple[Any, ...]]:
         is_file = stat.S_ISREG(facts.st_mode)
         found[str(entry)] = (facts.st_mode, facts.st_uid, *((facts.st_mtime_ns, entry.read_bytes()) if is_file else ()))
     return found
+
+
+def of_this_worker(blocks: range) -> range:
+    """Those blocks of ports that no other worker of pytest tries: what is free there stays so until it is bound."""
+    return blocks[int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8 :: 8]
 
 
 @contextmanager

@@ -29,6 +29,7 @@ import botocore.session
 import pytest
 from ansible_collections.eternia.backup.plugins.module_utils import engine
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Settings
+from ansible_collections.eternia.backup.tests.unit.builders import of_this_worker
 from ansible_collections.eternia.backup.tests.unit.command_line import Host
 from ansible_collections.eternia.backup.tests.unit.web import Server, serving
 from cryptography import x509
@@ -274,7 +275,8 @@ def _free_ports() -> int:
 
     SeaweedFS takes one more, 10,000 above the volume server's.
     """
-    for base in random.sample(range(20000, 22000, 10), 200):
+    blocks = of_this_worker(range(20000, 22000, 10))
+    for base in random.sample(blocks, len(blocks)):
         if all(_is_free(port) for port in (*range(base, base + 10), base + 7 + 10000)):
             return base
     raise AssertionError("no free ports between 20000 and 22000")

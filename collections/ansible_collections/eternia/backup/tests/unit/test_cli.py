@@ -622,7 +622,7 @@ def test_verify_looks_at_every_copy(both):
     assert out.endswith("4 copies whole, 0 damaged, 0 not known\n")
 
 
-def test_verify_names_what_is_damaged(both, object_store):
+def test_verify_names_what_is_damaged(both, object_store, tmp_path):
     newer, older = both.back_up(1), both.back_up(2)
     flip(older)
     code, out, _err = both.type("verify")
@@ -632,9 +632,10 @@ def test_verify_names_what_is_damaged(both, object_store):
     assert both.succeed("verify", newer.name).endswith("2 copies whole, 0 damaged, 0 not known\n")
     both.fail(12, "verify", older.name)
 
-    flip(newer)
+    damaged = Path(shutil.copy(newer, tmp_path))
+    flip(damaged)
     key = f"{both.config.cloud.prefix}/{newer.name}"
-    object_store.client().put_object(Bucket=both.config.cloud.bucket, Key=key, Body=newer.read_bytes())
+    object_store.client().put_object(Bucket=both.config.cloud.bucket, Key=key, Body=damaged.read_bytes())
     for depth in ([], ["--full"]):
         code, out, _err = both.type("verify", in_bucket(both, newer), *depth)
         assert (code, f"DAMAGED   {in_bucket(both, newer)} is damaged: " in out) == (12, True)

@@ -83,8 +83,11 @@ def test_whoever_waits_when_it_ends_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "file"
     path.write_bytes(b"inside")
     answer = gate._answer
+    waits = threading.Event()
 
     def late(queue, wake):
+        if select.select([queue], [], [], 20)[0]:
+            waits.set()
         # Nobody answers until the gate is being opened again.
         select.select([wake], [], [])
         answer(queue, wake)
@@ -92,7 +95,7 @@ def test_whoever_waits_when_it_ends_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(gate, "_answer", late)
     with gate.shut(path):
         waiting = subprocess.Popen(["cat", str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        time.sleep(0.3)
+        assert waits.wait(20)
         assert waiting.poll() is None
     output, error = waiting.communicate(timeout=10)
     assert (output, waiting.returncode) == ("", 1)

@@ -35,6 +35,7 @@ from ansible_collections.eternia.backup.plugins.module_utils.engine.names import
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.base import Copy, Owner
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3 import S3Settings, S3Store
 from ansible_collections.eternia.backup.plugins.module_utils.engine.stores.s3_errors import S3Error
+from ansible_collections.eternia.backup.tests.unit.builders import flip
 from ansible_collections.eternia.backup.tests.unit.web import connections
 
 MIB = 1024 * 1024
@@ -820,9 +821,7 @@ def test_what_s3_answers_stays_one_short_line(fake_settings):
 def test_a_file_that_changed_after_hashing_does_not_arrive(tmp_path, s3_settings, client, size, checksum, expected):
     store = claimed(replace(s3_settings, checksum=checksum))
     path, manifest = backup(tmp_path, size)
-    with path.open("r+b") as file:
-        file.seek(size - 1)
-        file.write(bytes([path.read_bytes()[-1] ^ 1]))
+    flip(path, -1)
     assert expected in message_of(StoreError, store.put, path, manifest)
     assert keys(client, s3_settings) == []
     assert open_uploads(client, s3_settings) == []
